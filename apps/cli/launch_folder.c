@@ -1,0 +1,209 @@
+#include "cli/launch_folder.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "common/version.h"
+#include "report/state.h"
+
+enum { PATH_BYTES = 4096, VERSION_NAME_BYTES = 14, CPUINFO_LIMIT = 8 << 20 };
+
+/* ---- is it free ---- */
+
+static cov_status in_use(const char *dir) {
+  return COV_FAIL(COV_EUSAGE, "%s is in use by another 'covenant launch': wait for its end, or choose another run.dir",
+                  dir);
+}
+
+static cov_status check_lock(const char *dir) {
+  char path[PATH_BYTES];
+  COV_TRY(cov_path(path, sizeof path, "%s/lock", dir));
+  int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return COV_OK;
+  bool taken = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  close(fd);
+  return taken ? in_use(dir) : COV_OK;
+}
+
+static cov_status check_ledgers(const cov_config *cfg) {
+  char path[PATH_BYTES], reason[COV_STATE_REASON_BYTES];
+  cov_run_state state;
+  for (int64_t p = 0; p < cfg->run.peers; p++) {
+    COV_TRY(cov_path(path, sizeof path, "%s/peers/%" PRId64 "/ledger", cfg->run.dir, p));
+    if (!cov_file_exists(path)) continue;
+    bool known = cov_state_read(cfg->run.dir, &state, reason) == COV_OK;
+    return COV_FAIL(COV_EUSAGE, "%s: this run directory already holds a run (%s): choose another run.dir or remove it",
+                    cfg->run.dir, known ? cov_state_name(state) : "without a STATE");
+  }
+  return COV_OK;
+}
+
+cov_status launch_folder_check(const cov_config *cfg) {
+  COV_TRY(check_lock(cfg->run.dir));
+  return check_ledgers(cfg);
+}
+
+cov_status launch_folder_lock(const cov_config *cfg, int *fd) {
+  char path[PATH_BYTES];
+  COV_TRY(cov_dir_make(cfg->run.dir));
+  COV_TRY(cov_path(path, sizeof path, "%s/lock", cfg->run.dir));
+  *fd = open(path, O_RDWR | O_CREAT, 0666);
+  if (*fd < 0) return COV_FAIL(COV_EIO, "cannot open %s: %s", path, strerror(errno));
+  if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return check_ledgers(cfg); /* again: another may have run since */
+  if (errno == EWOULDBLOCK) return in_use(cfg->run.dir);
+  return COV_FAIL(COV_EIO, "cannot lock %s: %s; the file system must support flock", path, strerror(errno));
+}
+
+/* ---- what was started ---- */
+
+static void write_json_text(const char *text, size_t n, FILE *out) {
+  fputc('"', out);
+  for (size_t i = 0; i < n; i++) {
+    unsigned char c = (unsigned char)text[i];
+    if (c == '"' || c == '\\') {
+      fprintf(out, "\\%c", c);
+    } else if (c < 0x20 || c == 0x7f) {
+      fprintf(out, "\\u%04x", c);
+    } else {
+      fputc(c, out);
+    }
+  }
+  fputc('"', out);
+}
+
+static void write_json_pair(const char *key, const char *text, FILE *out) {
+  fprintf(out, "  \"%s\": ", key);
+  write_json_text(text, strlen(text), out);
+  fputs(",\n", out);
+}
+
+/* The model name of the first CPU; "unknown" where the kernel has no such line (not x86). */
+static void find_cpu(char *name, size_t size) {
+  char *text;
+  size_t bytes;
+  snprintf(name, size, "unknown");
+  if (cov_file_read("/proc/cpuinfo", CPUINFO_LIMIT, &text, &bytes) != COV_OK) return;
+  const char *line = strstr(text, "model name");
+  const char *colon = line ? strchr(line, ':') : NULL;
+  if (colon) {
+    colon += 1 + strspn(colon + 1, " \t");
+    snprintf(name, size, "%.*s", (int)strcspn(colon, "\n"), colon);
+  }
+  free(text);
+}
+
+/* cov_version_write's lines, "name   value", as the members of an object. */
+static cov_status write_versions(FILE *out) {
+  char *text = NULL;
+  size_t bytes = 0;
+  FILE *lines = open_memstream(&text, &bytes);
+  if (!lines) return COV_FAIL(COV_ENOMEM, "no memory for env.json");
+  cov_version_write(lines);
+  if (fclose(lines) != 0) {
+    free(text);
+    return COV_FAIL(COV_ENOMEM, "no memory for env.json");
+  }
+  fputs("  \"versions\": {", out);
+  const char *separator = "\n    ";
+  for (const char *line = text; *line; separator = ",\n    ") {
+    size_t all = strcspn(line, "\n"), name = strcspn(line, " \n");
+    const char *value = line + name;
+    while (value < line + all && *value == ' ') value++;
+    fputs(separator, out);
+    write_json_text(line, name, out);
+    fputs(": ", out);
+    write_json_text(value, (size_t)(line + all - value), out);
+    line += all + (line[all] == '\n');
+  }
+  fputs("\n  },\n", out);
+  free(text);
+  return COV_OK;
+}
+
+static cov_status write_env(FILE *out) {
+  struct utsname system;
+  char host[256] = "", cpu[256];
+  if (gethostname(host, sizeof host - 1) != 0) host[0] = '\0';
+  if (uname(&system) != 0) memset(&system, 0, sizeof system);
+  find_cpu(cpu, sizeof cpu);
+  fputs("{\n", out);
+  COV_TRY(write_versions(out));
+  write_json_pair("host", host, out);
+  write_json_pair("kernel", system.release, out);
+  write_json_pair("machine", system.machine, out);
+  write_json_pair("cpu", cpu, out);
+  fprintf(out, "  \"cores\": %ld,\n  \"memory_bytes\": %lld\n}\n", sysconf(_SC_NPROCESSORS_ONLN),
+          (long long)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE));
+  return COV_OK;
+}
+
+/* Relative paths in the line are seen from the folder that launch was called in, so that is part of the command. */
+static cov_status write_command(const launch_line *line, FILE *out) {
+  char *folder = getcwd(NULL, 0);
+  if (!folder) return COV_FAIL(COV_EIO, "cannot tell the current folder: %s", strerror(errno));
+  fputs("cd ", out);
+  launch_quote(folder, out);
+  fputs(" &&\n", out);
+  free(folder);
+  launch_line_write(line, out);
+  return COV_OK;
+}
+
+/* env.json without a line, command with one. */
+static cov_status save_text(const char *run_dir, const char *name, const launch_line *line) {
+  char path[PATH_BYTES], *text = NULL;
+  size_t bytes = 0;
+  COV_TRY(cov_path(path, sizeof path, "%s/%s", run_dir, name));
+  FILE *out = open_memstream(&text, &bytes);
+  if (!out) return COV_FAIL(COV_ENOMEM, "no memory for %s", path);
+  cov_status st = line ? write_command(line, out) : write_env(out);
+  if (fclose(out) != 0 && st == COV_OK) st = COV_FAIL(COV_ENOMEM, "no memory for %s", path);
+  if (st == COV_OK) st = cov_file_write(path, text, bytes);
+  free(text);
+  return st;
+}
+
+cov_status launch_folder_write(const cov_config *cfg, const cov_origins *origins, const launch_line *line) {
+  COV_TRY(cov_config_save(cfg, origins, cfg->run.dir));
+  COV_TRY(save_text(cfg->run.dir, "env.json", NULL));
+  COV_TRY(save_text(cfg->run.dir, "command", line));
+  return cov_state_write(cfg->run.dir, COV_RUN_RUNNING, "started by covenant launch");
+}
+
+/* ---- how it ended ---- */
+
+/* The status that a reason such as "COV_ENUMERIC: loss of round 3" begins with; COV_EBUG if it names none. */
+static cov_status status_of(const char *reason) {
+  static const cov_status all[] = {
+#define X(name, exit_code, retry, text) name,
+      COV_STATUS_LIST(X)
+#undef X
+  };
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+    const char *name = cov_status_name(all[i]);
+    size_t n = strlen(name);
+    if (all[i] != COV_OK && strncmp(reason, name, n) == 0 && (reason[n] == ':' || !reason[n])) return all[i];
+  }
+  return COV_EBUG;
+}
+
+cov_status launch_folder_verdict(const char *run_dir, const char *otherwise) {
+  cov_run_state state;
+  char reason[COV_STATE_REASON_BYTES];
+  COV_TRY(cov_state_read(run_dir, &state, reason));
+  if (state == COV_RUN_FAILED) return COV_FAIL(status_of(reason), "%s failed: %s", run_dir, reason);
+  if (state == COV_RUN_RUNNING) {
+    snprintf(reason, sizeof reason, "COV_ECOMM: %s", otherwise);
+    COV_TRY(cov_state_write(run_dir, COV_RUN_FAILED, reason));
+    return COV_FAIL(COV_ECOMM, "%s failed: %s", run_dir, otherwise);
+  }
+  printf("%s: %s%s%s\n", cov_state_name(state), run_dir, *reason ? ", " : "", reason);
+  return COV_OK;
+}

@@ -1,0 +1,92 @@
+#include "cli/launch_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+static const double patience_s = 10; /* from SIGTERM to SIGKILL; mpirun itself takes about 2 s to end its ranks */
+
+/* In the child: become mpirun. Only async-signal-safe calls. */
+static _Noreturn void become(char *const *words, pid_t parent, const sigset_t *mask) {
+  int null = open("/dev/null", O_RDONLY);
+  if (null < 0 || dup2(null, STDIN_FILENO) < 0 || setpgid(0, 0) != 0) _exit(126);
+  if (null != STDIN_FILENO) close(null);
+  if (prctl(PR_SET_PDEATHSIG, SIGTERM) != 0 || getppid() != parent) _exit(126);
+  signal(SIGTTOU, SIG_IGN); /* a background group may write to a terminal set to `stty tostop` */
+  sigprocmask(SIG_SETMASK, mask, NULL);
+  execvp(words[0], words);
+  _exit(127);
+}
+
+/* Signals to wait for. Those that were ignored when we started (nohup, a shell's background job) stay so. */
+static void choose_signals(sigset_t *set) {
+  static const int wanted[] = {SIGINT, SIGTERM, SIGUSR1};
+  sigemptyset(set);
+  signal(SIGCHLD, SIG_DFL); /* ignored, it would leave no status to wait for */
+  sigaddset(set, SIGCHLD);
+  for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+    struct sigaction now;
+    if (sigaction(wanted[i], NULL, &now) == 0 && now.sa_handler == SIG_IGN) continue;
+    sigaddset(set, wanted[i]);
+  }
+}
+
+static void say(const char *text) {
+  fprintf(stderr, "%s%s\n", isatty(STDERR_FILENO) ? "\n" : "", text); /* the cursor may stand in a progress line */
+}
+
+static void pass_on(int sig, pid_t child, launch_outcome *out, double *kill_at_s) {
+  if (sig == SIGUSR1) {
+    kill(child, SIGUSR1);
+  } else if (++out->interrupts == 1) {
+    say("stopping at the end of the round; press Ctrl-C again to end at once");
+    kill(child, SIGUSR1);
+  } else if (out->interrupts == 2) {
+    say("ending at once");
+    kill(-child, SIGTERM);
+    *kill_at_s = cov_clock_s() + patience_s;
+  }
+}
+
+/* Until mpirun has ended. `set` is blocked, so no signal is lost between two looks. */
+static cov_status attend(pid_t child, const sigset_t *set, launch_outcome *out) {
+  double kill_at_s = 0; /* 0: no end was ordered */
+  for (;;) {
+    pid_t ended = waitpid(child, &out->wait_status, WNOHANG);
+    if (ended == child) return COV_OK;
+    if (ended < 0) return COV_FAIL(COV_EBUG, "waiting for mpirun: %s", strerror(errno));
+    if (kill_at_s > 0 && cov_clock_s() > kill_at_s) {
+      kill(-child, SIGKILL);
+      kill_at_s = 0;
+    }
+    struct timespec a_second = {1, 0};
+    int sig = sigtimedwait(set, NULL, &a_second);
+    if (sig > 0 && sig != SIGCHLD) pass_on(sig, child, out, &kill_at_s);
+  }
+}
+
+cov_status launch_process_run(char *const *words, launch_outcome *out) {
+  sigset_t set, before;
+  memset(out, 0, sizeof *out);
+  choose_signals(&set);
+  if (sigprocmask(SIG_BLOCK, &set, &before) != 0) return COV_FAIL(COV_EBUG, "sigprocmask: %s", strerror(errno));
+  pid_t parent = getpid();
+  fflush(NULL);
+  pid_t child = fork();
+  if (child == 0) become(words, parent, &before);
+  if (child < 0) {
+    cov_status st = COV_FAIL(COV_EIO, "cannot start mpirun: %s", strerror(errno));
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return st;
+  }
+  setpgid(child, child); /* the child does the same: whoever is first, the group is there before a signal is sent */
+  return attend(child, &set, out); /* signals stay blocked: the verdict is to be written in peace */
+}

@@ -1,0 +1,520 @@
+#include "sync/gateway.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "comm/stop.h"
+#include "exchange/carrier_world.h"
+#include "sync/gateway_messages.h"
+
+enum { events_a_turn = 64 }; /* bounded: the agreement must get its turn too */
+static const double resend_s = 1, fetch_patience_s = 2, farewell_s = 5;
+
+static cov_remote *remote_of(cov_gateway *gw, int32_t peer) {
+  return peer >= 0 && peer < gw->n_remote ? &gw->remote[peer] : NULL;
+}
+
+cov_slot *cov_gateway_slot(cov_gateway *gw, int32_t peer) {
+  cov_remote *r = remote_of(gw, peer);
+  cov_slot *s = r ? &r->slot[gw->round % COV_GATEWAY_ROUNDS] : NULL;
+  return s && s->round == gw->round && s->open ? s : NULL;
+}
+
+static void empty_slot(cov_gateway *gw, cov_slot *slot) {
+  if (slot->open) cov_payload_close(&slot->view);
+  if (slot->bytes && gw->carrier && cov_carrier_in_use(gw->carrier, slot->bytes)) {
+    cov_wait_keep(slot->bytes); /* a send on a dropped link may still read it */
+  } else {
+    cov_mem_free(slot->bytes);
+  }
+  *slot = (cov_slot){.round = -1};
+}
+
+static void refuse(cov_gateway *gw, int sender, int64_t round, cov_status st) {
+  cov_log_warn("payload of peer %d for round %" PRId64 " refused: %s", sender, round, cov_error_text());
+  const cov_event_payload_refused event = {
+      .round = round, .sender = sender, .status = cov_status_name(st), .reason = cov_error_text()};
+  (void)cov_events_payload_refused(gw->app->events, &event); /* the log has it too */
+}
+
+/* Everything a payload must satisfy before anybody looks at its values. */
+static cov_status open_payload(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
+  cov_payload_expect expect;
+  cov_outer_expect(gw->outer, gw->app, slot->round, &expect);
+  expect.key_hash = from->key_hash;
+  expect.peer = from->peer;
+  size_t n = gw->outer->payload_bytes;
+  COV_TRY(cov_payload_check(slot->bytes, n, &expect, &slot->view));
+  if (!cov_identity_verify(from->key, cov_payload_digest(slot->bytes, n), COV_PAYLOAD_DIGEST_BYTES,
+                           cov_payload_signature(slot->bytes, n))) {
+    cov_payload_close(&slot->view);
+    return COV_FAIL(COV_EREMOTE, "its signature is not by the key that peer %d has in the ledger", from->peer);
+  }
+  slot->open = true;
+  return COV_OK;
+}
+
+/* A checked payload counts in the agreement. */
+static cov_status announce(cov_gateway *gw, const cov_remote *from, const cov_slot *slot) {
+  const cov_payload_head *head = &slot->view.head;
+  cov_commit_payload ready = {.entry = {.peer = from->peer,
+                                        .payload_bytes = (int64_t)gw->outer->payload_bytes,
+                                        .inner_steps = (int64_t)head->inner_steps,
+                                        .tokens = (int64_t)head->tokens}};
+  memcpy(ready.entry.hash, cov_payload_digest(slot->bytes, gw->outer->payload_bytes), COV_HASH_BYTES);
+  memcpy(ready.base_state_hash, head->base_hash, COV_HASH_BYTES);
+  return cov_commit_payload_ready(gw->commit, &ready, cov_clock_s());
+}
+
+static cov_status take_slot(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
+  if (!cov_epoch_member_find(cov_ledger_head_get(gw->ledger)->members, cov_ledger_head_get(gw->ledger)->n_members,
+                             from->peer)) {
+    empty_slot(gw, slot);
+    return COV_OK; /* a removed peer that does not know yet */
+  }
+  cov_status st = open_payload(gw, from, slot);
+  if (st == COV_EREMOTE) {
+    refuse(gw, from->peer, slot->round, st);
+    empty_slot(gw, slot);
+    return COV_OK;
+  }
+  COV_TRY(st);
+  return announce(gw, from, slot);
+}
+
+/* Whose payload is it? The sender's own, or one that we lack and asked for. */
+static cov_remote *owner_of(cov_gateway *gw, const cov_carrier_event *event) {
+  cov_payload_head head;
+  cov_set_entry missing[COV_LEDGER_MAX_MEMBERS];
+  if (cov_payload_peek(event->bytes, event->n_bytes, &head) != COV_OK) return NULL;
+  if (head.peer == (uint32_t)event->peer) return remote_of(gw, event->peer);
+  int32_t n = gw->commit ? cov_commit_missing(gw->commit, missing, COV_LEDGER_MAX_MEMBERS) : 0;
+  for (int32_t i = 0; i < n && i < COV_LEDGER_MAX_MEMBERS; i++) {
+    if ((uint32_t)missing[i].peer == head.peer &&
+        memcmp(missing[i].hash, cov_payload_digest(event->bytes, event->n_bytes), COV_HASH_BYTES) == 0) {
+      return remote_of(gw, missing[i].peer);
+    }
+  }
+  (void)COV_FAIL(COV_EREMOTE, "it claims to be of peer %" PRIu32 ", which nobody asked for", head.peer);
+  return NULL;
+}
+
+static cov_status take_payload(cov_gateway *gw, const cov_carrier_event *event) {
+  int64_t round = event->head.round > INT64_MAX ? -1 : (int64_t)event->head.round;
+  if (round >= 0 && round < gw->round) return COV_OK; /* late: that round is decided */
+  if (round != gw->round && round != gw->round + 1) {
+    refuse(gw, event->peer, round,
+           COV_FAIL(COV_EREMOTE, "round %" PRId64 " is not at hand (we are in %" PRId64 ")", round, gw->round));
+    return COV_OK;
+  }
+  if (event->n_bytes != gw->outer->payload_bytes) {
+    refuse(gw, event->peer, round,
+           COV_FAIL(COV_EREMOTE, "%zu bytes where every payload of this run has %zu", event->n_bytes,
+                    gw->outer->payload_bytes));
+    return COV_OK;
+  }
+  cov_remote *from = round == gw->round ? owner_of(gw, event) : remote_of(gw, event->peer);
+  if (!from) {
+    refuse(gw, event->peer, round, COV_EREMOTE);
+    return COV_OK;
+  }
+  cov_slot *slot = &from->slot[round % COV_GATEWAY_ROUNDS];
+  if (slot->round == round && from->peer == event->peer) return COV_OK; /* the first of a peer counts */
+  empty_slot(gw, slot);
+  slot->round = round;
+  slot->bytes = cov_carrier_keep(gw->carrier, event);
+  return round == gw->round ? take_slot(gw, from, slot) : COV_OK; /* the next round's waits for its begin */
+}
+
+static cov_status post(cov_gateway *gw, int to, uint32_t type, int64_t round, const void *bytes, size_t n,
+                       cov_post_mode mode) {
+  const cov_message_head head = {.type = type,
+                                 .epoch = (uint64_t)(gw->ledger ? cov_ledger_head_get(gw->ledger)->epoch : 0),
+                                 .round = (uint64_t)round};
+  cov_status st = cov_carrier_post(gw->carrier, to, &head, bytes, n, mode, NULL);
+  return st == COV_EREMOTE ? COV_OK : st; /* a dead link: its DROPPED event tells the rest */
+}
+
+static cov_status serve_fetch(cov_gateway *gw, const cov_carrier_event *event) {
+  int32_t peer;
+  uint8_t hash[COV_HASH_BYTES];
+  COV_TRY(cov_fetch_decode(event->bytes, event->n_bytes, &peer, hash));
+  cov_remote *r = remote_of(gw, peer);
+  if (!r || event->head.round > INT64_MAX) return COV_OK;
+  cov_slot *slot = &r->slot[event->head.round % COV_GATEWAY_ROUNDS];
+  if (slot->round != (int64_t)event->head.round || !slot->open) return COV_OK;
+  if (memcmp(cov_payload_digest(slot->bytes, gw->outer->payload_bytes), hash, COV_HASH_BYTES) != 0) return COV_OK;
+  return post(gw, event->peer, COV_MESSAGE_PAYLOAD, slot->round, slot->bytes, gw->outer->payload_bytes,
+              COV_POST_BORROW);
+}
+
+static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) {
+  cov_remote *from = remote_of(gw, event->peer);
+  switch (event->head.type) {
+  case COV_MESSAGE_HELLO:
+    return cov_hello_check(gw->app, gw->outer->hash, event->peer, event->bytes, event->n_bytes, from->key,
+                           &from->greeted);
+  case COV_MESSAGE_PAYLOAD:
+    return gw->ledger ? take_payload(gw, event) : COV_OK;
+  case COV_MESSAGE_COMMIT:
+    return gw->commit ? cov_commit_message(gw->commit, event->peer, event->bytes, event->n_bytes, cov_clock_s())
+                      : COV_OK;
+  case COV_MESSAGE_FETCH:
+    return serve_fetch(gw, event);
+  case COV_MESSAGE_FINAL:
+    if (event->n_bytes != COV_HASH_BYTES) return COV_FAIL(COV_EREMOTE, "a final hash of %zu bytes", event->n_bytes);
+    memcpy(from->final_hash, event->bytes, COV_HASH_BYTES);
+    from->final_known = true;
+    return COV_OK;
+  default:
+    return COV_FAIL(COV_EREMOTE, "message type %" PRIu32 " is unknown", event->head.type);
+  }
+}
+
+static cov_status lose_peer(cov_gateway *gw, int peer, const char *reason, bool orderly) {
+  if (!orderly) {
+    cov_log_warn("peer %d is gone: %s; going on without it", peer, reason);
+    const cov_event_peer_dropped event = {.round = gw->round, .dropped = peer, .silent_s = 0, .reason = reason};
+    (void)cov_events_peer_dropped(gw->app->events, &event); /* the log has it too */
+  }
+  if (!gw->commit) return COV_OK;
+  const cov_ledger_head *head = cov_ledger_head_get(gw->ledger);
+  if (!cov_epoch_member_find(head->members, head->n_members, peer)) return COV_OK;
+  return cov_commit_peer_alive(gw->commit, peer, false, cov_clock_s());
+}
+
+/* One event. A peer that breaks the protocol loses its link and nothing more. */
+static cov_status take_event(cov_gateway *gw, const cov_carrier_event *event) {
+  if (event->kind == COV_EVENT_DROPPED) return lose_peer(gw, event->peer, event->reason, event->status == COV_OK);
+  if (event->kind != COV_EVENT_MESSAGE) return COV_OK;
+  cov_status st = take_message(gw, event);
+  if (st != COV_EREMOTE || !gw->ledger) return st;
+  char reason[512];
+  snprintf(reason, sizeof reason, "%s", cov_error_text());
+  cov_carrier_drop(gw->carrier, event->peer, reason);
+  return lose_peer(gw, event->peer, reason, false);
+}
+
+/* Ask for what the agreed set has and we lack; its own sender gets some time first, it may be under way. */
+static cov_status fetch_missing(cov_gateway *gw, double now) {
+  cov_set_entry missing[COV_LEDGER_MAX_MEMBERS];
+  int32_t holder[COV_LEDGER_MAX_MEMBERS];
+  int32_t n = cov_commit_missing(gw->commit, missing, COV_LEDGER_MAX_MEMBERS);
+  for (int32_t i = 0; i < n && i < COV_LEDGER_MAX_MEMBERS; i++) {
+    cov_remote *r = remote_of(gw, missing[i].peer);
+    if (!r) continue;
+    if (r->fetch_again_s == 0) r->fetch_again_s = now + fetch_patience_s;
+    if (now < r->fetch_again_s) continue;
+    int32_t found = cov_commit_holders(gw->commit, missing[i].peer, missing[i].hash, holder, COV_LEDGER_MAX_MEMBERS);
+    if (found < 1) continue;
+    uint8_t body[COV_FETCH_BYTES];
+    cov_fetch_encode(missing[i].peer, missing[i].hash, body);
+    /* Another holder each time: the first may be slow or gone. */
+    int32_t turn = (int32_t)((int64_t)(now / fetch_patience_s) % found);
+    COV_TRY(post(gw, holder[turn], COV_MESSAGE_FETCH, gw->round, body, sizeof body, COV_POST_COPY));
+    r->fetch_again_s = now + 5 * fetch_patience_s;
+  }
+  return COV_OK;
+}
+
+static cov_status send_waiting(cov_gateway *gw) {
+  int32_t to;
+  const uint8_t *data;
+  size_t bytes;
+  while (cov_commit_send_next(gw->commit, &to, &data, &bytes)) {
+    COV_TRY(post(gw, to, COV_MESSAGE_COMMIT, gw->round, data, bytes, COV_POST_COPY));
+  }
+  return COV_OK;
+}
+
+cov_status cov_gateway_turn(cov_gateway *gw, double max_s) {
+  cov_carrier_event event;
+  double start = cov_clock_s();
+  COV_TRY(cov_carrier_wait(gw->carrier, max_s, &event));
+  if (event.kind == COV_EVENT_NONE) gw->idle_s += cov_clock_s() - start;
+  int left = events_a_turn;
+  while (event.kind != COV_EVENT_NONE) {
+    COV_TRY(take_event(gw, &event));
+    if (--left == 0) break;
+    COV_TRY(cov_carrier_poll(gw->carrier, &event));
+  }
+  if (!gw->commit) return COV_OK;
+  double now = cov_clock_s();
+  if (cov_stop_requested() || cov_doorbell_now(cov_segment_stop_bell(gw->outer->segment)) != 0) {
+    COV_TRY(cov_commit_request_stop(gw->commit, now));
+  }
+  COV_TRY(cov_commit_tick(gw->commit, now));
+  COV_TRY(fetch_missing(gw, now));
+  return send_waiting(gw);
+}
+
+static cov_status save_vote(void *context, const uint8_t *vote, size_t bytes) {
+  const cov_gateway *gw = context;
+  char path[COV_CONFIG_TEXT_BYTES + 64];
+  COV_TRY(cov_app_peer_path(gw->app, "vote", path, sizeof path));
+  return cov_file_write(path, vote, bytes);
+}
+
+static bool past_record(void *context, int64_t round, const uint8_t **record, size_t *bytes) {
+  const cov_gateway *gw = context;
+  return cov_ledger_round_bytes(gw->ledger, round, record, bytes);
+}
+
+cov_status cov_gateway_begin(cov_gateway *gw) {
+  const cov_ledger_head *head = cov_ledger_head_get(gw->ledger);
+  const cov_config *cfg = &gw->app->cfg;
+  cov_commit_destroy(&gw->commit);
+  gw->round = head->next_round;
+  const cov_commit_params params = {.self = (int32_t)gw->app->peer,
+                                    .identity = &gw->identity,
+                                    .members = head->members,
+                                    .n_members = head->n_members,
+                                    .epoch = head->epoch,
+                                    .round = gw->round,
+                                    .base_state_hash = gw->outer->hash,
+                                    .previous = head->last_hash,
+                                    .propose_wait_s = cfg->exchange.round_timeout,
+                                    .takeover_s = cfg->exchange.link_timeout,
+                                    .resend_s = resend_s,
+                                    .save_vote = save_vote,
+                                    .past_record = past_record,
+                                    .context = gw};
+  COV_TRY(cov_commit_create(&params, cov_clock_s(), &gw->commit));
+  for (int i = 0; i < gw->n_remote; i++) {
+    cov_remote *r = &gw->remote[i];
+    r->fetch_again_s = 0;
+    if (r->peer == gw->app->peer) continue;
+    if (cov_epoch_member_find(head->members, head->n_members, r->peer) && !cov_carrier_alive(gw->carrier, r->peer)) {
+      COV_TRY(cov_commit_peer_alive(gw->commit, r->peer, false, cov_clock_s()));
+    }
+    cov_slot *slot = &r->slot[gw->round % COV_GATEWAY_ROUNDS];
+    if (slot->round == gw->round) COV_TRY(take_slot(gw, r, slot)); /* it came early */
+  }
+  return COV_OK;
+}
+
+cov_status cov_gateway_send(cov_gateway *gw, uint8_t *payload) {
+  cov_remote *self = remote_of(gw, (int32_t)gw->app->peer);
+  cov_slot *slot = &self->slot[gw->round % COV_GATEWAY_ROUNDS];
+  size_t n = gw->outer->payload_bytes;
+  empty_slot(gw, slot);
+  slot->round = gw->round;
+  slot->bytes = payload;
+  COV_TRY(cov_identity_sign(&gw->identity, cov_payload_digest(payload, n), COV_PAYLOAD_DIGEST_BYTES,
+                            cov_payload_signature(payload, n)));
+  COV_TRY(open_payload(gw, self, slot)); /* what we send passes our own checks */
+  for (int i = 0; i < gw->n_remote; i++) {
+    if (gw->remote[i].peer == self->peer || !cov_carrier_alive(gw->carrier, gw->remote[i].peer)) continue;
+    COV_TRY(post(gw, gw->remote[i].peer, COV_MESSAGE_PAYLOAD, gw->round, payload, n, COV_POST_BORROW));
+  }
+  return announce(gw, self, slot);
+}
+
+const cov_round *cov_gateway_round(const cov_gateway *gw) {
+  return gw->commit ? cov_commit_round(gw->commit) : NULL;
+}
+
+static cov_status judge(cov_gateway *gw) {
+  const cov_round *agreed = cov_gateway_round(gw);
+  if (cov_commit_state_differs(gw->commit)) {
+    char ours[65], theirs[65];
+    cov_hex(gw->outer->hash, 32, ours);
+    cov_hex(agreed->base_state_hash, 32, theirs);
+    return COV_FAIL(COV_EMISMATCH,
+                    "the parameters of peer %" PRId64 " before round %" PRId64
+                    " hash to %.16s..., those of the majority to "
+                    "%.16s...; this peer stops, its state is not to be trusted (memory fault, or another build?)",
+                    gw->app->peer, gw->round, ours, theirs);
+  }
+  if (cov_commit_removed(gw->commit)) {
+    return COV_FAIL(COV_EREMOTE,
+                    "the other peers went on without peer %" PRId64 " in round %" PRId64
+                    " (they heard nothing from it for exchange.link_timeout); it has to join anew",
+                    gw->app->peer, gw->round);
+  }
+  return COV_OK;
+}
+
+cov_status cov_gateway_decide(cov_gateway *gw) {
+  const cov_config *cfg = &gw->app->cfg;
+  double deadline = cov_clock_s() + 3 * cfg->exchange.round_timeout + 3 * cfg->exchange.link_timeout;
+  const uint8_t *record;
+  size_t bytes;
+  char why[256];
+  for (;;) {
+    COV_TRY(cov_gateway_turn(gw, 0.02));
+    if (cov_commit_decided(gw->commit, &record, &bytes)) {
+      COV_TRY(judge(gw));
+      if (cov_commit_missing(gw->commit, NULL, 0) == 0) break;
+    } else if (!cov_commit_has_quorum(gw->commit)) {
+      cov_commit_reason(gw->commit, why, sizeof why);
+      return COV_FAIL(COV_EREMOTE, "round %" PRId64 " cannot be agreed on: %s; this peer stops where it is", gw->round,
+                      why);
+    }
+    if (cov_clock_s() > deadline) {
+      cov_commit_reason(gw->commit, why, sizeof why);
+      return COV_FAIL(COV_EREMOTE, "round %" PRId64 " was not finished in time: %s", gw->round, why);
+    }
+  }
+  COV_TRY(cov_ledger_append(gw->ledger, record, bytes));
+  const cov_round *agreed = cov_gateway_round(gw);
+  for (int32_t i = 0; i < agreed->n_set; i++) gw->tokens += agreed->set[i].tokens;
+  return COV_OK;
+}
+
+void cov_gateway_traffic(cov_gateway *gw, uint64_t *sent_bytes, uint64_t *received_bytes) {
+  uint64_t sent = 0, received = 0;
+  for (int i = 0; i < cov_carrier_links(gw->carrier); i++) {
+    cov_link_stats stats;
+    cov_carrier_stats(gw->carrier, i, &stats);
+    sent += stats.sent_bytes;
+    received += stats.received_bytes;
+  }
+  *sent_bytes = sent - gw->sent_bytes_before;
+  *received_bytes = received - gw->received_bytes_before;
+  gw->sent_bytes_before = sent;
+  gw->received_bytes_before = received;
+}
+
+static bool all_final(const cov_gateway *gw) {
+  for (int i = 0; i < gw->n_remote; i++) {
+    const cov_remote *r = &gw->remote[i];
+    if (r->peer != gw->app->peer && cov_carrier_alive(gw->carrier, r->peer) && !r->final_known) return false;
+  }
+  return true;
+}
+
+static cov_status compare_final(const cov_gateway *gw) {
+  int same = 1, other = 0;
+  int32_t who = -1;
+  for (int i = 0; i < gw->n_remote; i++) {
+    const cov_remote *r = &gw->remote[i];
+    if (r->peer == gw->app->peer || !r->final_known) continue;
+    if (memcmp(r->final_hash, gw->outer->hash, COV_HASH_BYTES) == 0) {
+      same++;
+    } else {
+      other++;
+      who = r->peer;
+    }
+  }
+  if (other == 0) return COV_OK;
+  if (same > other) {
+    cov_log_warn("the final parameters of peer %d differ from those of %d others", who, same);
+    return COV_OK;
+  }
+  return COV_FAIL(COV_EMISMATCH, "the final parameters of this peer differ from those of %d other(s), e.g. peer %d",
+                  other, who);
+}
+
+cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {
+  double deadline = cov_clock_s() + farewell_s;
+  while (!cov_commit_settled(gw->commit) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
+  for (int i = 0; i < gw->n_remote; i++) {
+    if (gw->remote[i].peer == gw->app->peer || !cov_carrier_alive(gw->carrier, gw->remote[i].peer)) continue;
+    COV_TRY(post(gw, gw->remote[i].peer, COV_MESSAGE_FINAL, gw->round, gw->outer->hash, COV_HASH_BYTES, COV_POST_COPY));
+  }
+  /* The peer whose parameters are evaluated comes last; a link that dies ends the wait for it earlier. */
+  deadline = cov_clock_s() + gw->app->cfg.exchange.link_timeout + gw->app->cfg.eval.timeout;
+  while (!all_final(gw) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
+  COV_TRY(compare_final(gw));
+  COV_TRY(cov_ledger_append_close(gw->ledger, gw->outer->hash, reason));
+  gw->app->lost_peers = cov_carrier_lost_links(gw->carrier);
+  (void)cov_carrier_close(&gw->carrier, farewell_s); /* who does not say goodbye has its results all the same */
+  return COV_OK;
+}
+
+/* ---- opening ---- */
+
+static cov_status greet(cov_gateway *gw) {
+  uint8_t hello[COV_HELLO_BYTES];
+  cov_hello_encode(gw->app, gw->identity.public_key, gw->outer->hash, hello);
+  double deadline = cov_clock_s() + gw->app->cfg.run.start_timeout;
+  for (int i = 0; i < gw->n_remote; i++) {
+    if (gw->remote[i].peer == gw->app->peer) continue;
+    COV_TRY(post(gw, gw->remote[i].peer, COV_MESSAGE_HELLO, 0, hello, sizeof hello, COV_POST_COPY));
+  }
+  for (int i = 0; i < gw->n_remote; i++) {
+    cov_remote *r = &gw->remote[i];
+    while (!r->greeted) {
+      COV_TRY(cov_gateway_turn(gw, 0.02));
+      if (!cov_carrier_alive(gw->carrier, r->peer) || cov_clock_s() > deadline) {
+        return COV_FAIL(COV_EREMOTE, "peer %d did not come up (run.start_timeout = %.3g s); its log says why", r->peer,
+                        gw->app->cfg.run.start_timeout);
+      }
+    }
+    cov_identity_key_hash(r->key, r->key_hash);
+  }
+  return COV_OK;
+}
+
+static cov_status found(cov_gateway *gw) {
+  cov_genesis *genesis = calloc(1, sizeof *genesis);
+  if (!genesis) return COV_FAIL(COV_ENOMEM, "no memory for the ledger's first record");
+  memcpy(genesis->run_id, gw->app->run_id, COV_RUN_ID_BYTES);
+  genesis->protocol_version = COV_PROTOCOL_VERSION;
+  memcpy(genesis->config_digest, gw->app->config_digest, COV_HASH_BYTES);
+  memcpy(genesis->params_digest, gw->app->params_digest, COV_HASH_BYTES);
+  memcpy(genesis->state_hash, gw->outer->hash, COV_HASH_BYTES);
+  genesis->n_members = gw->n_remote;
+  for (int i = 0; i < gw->n_remote; i++) {
+    genesis->members[i].peer = gw->remote[i].peer;
+    memcpy(genesis->members[i].key, gw->remote[i].key, COV_KEY_BYTES);
+  }
+  char path[COV_CONFIG_TEXT_BYTES + 64];
+  cov_status st = cov_app_peer_path(gw->app, "ledger", path, sizeof path);
+  if (st == COV_OK) st = cov_ledger_create(path, genesis, &gw->ledger);
+  free(genesis);
+  return st;
+}
+
+cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
+  memset(gw, 0, sizeof *gw);
+  gw->app = app;
+  gw->outer = outer;
+  gw->n_remote = (int)app->cfg.run.peers;
+  if (gw->n_remote > COV_LEDGER_MAX_MEMBERS) {
+    return COV_FAIL(COV_EUSAGE, "run.peers is %d; a ledger holds at most %d", gw->n_remote, COV_LEDGER_MAX_MEMBERS);
+  }
+  char path[COV_CONFIG_TEXT_BYTES + 64];
+  COV_TRY(cov_app_peer_path(app, "key", path, sizeof path));
+  COV_TRY(cov_identity_open(path, &gw->identity));
+  gw->remote = calloc((size_t)gw->n_remote, sizeof *gw->remote);
+  if (!gw->remote) return COV_FAIL(COV_ENOMEM, "no memory for %d peers", gw->n_remote);
+  int peers[COV_LEDGER_MAX_MEMBERS];
+  for (int i = 0; i < gw->n_remote; i++) {
+    peers[i] = i;
+    gw->remote[i].peer = i;
+    for (int s = 0; s < COV_GATEWAY_ROUNDS; s++) gw->remote[i].slot[s].round = -1;
+  }
+  memcpy(gw->remote[app->peer].key, gw->identity.public_key, COV_KEY_BYTES);
+  gw->remote[app->peer].greeted = true;
+  size_t largest = outer->payload_bytes;
+  if (largest < cov_commit_message_max_bytes()) largest = cov_commit_message_max_bytes();
+  const cov_carrier_params params = {.self = (int)app->peer,
+                                     .peer = peers,
+                                     .n_peers = gw->n_remote,
+                                     .max_message_bytes = largest,
+                                     .segment_bytes = (size_t)app->cfg.exchange.segment_bytes,
+                                     .heartbeat_s = app->cfg.exchange.heartbeat,
+                                     .link_timeout_s = app->cfg.exchange.link_timeout};
+  COV_TRY(cov_carrier_world_open(app->comms.outer, &params, app->comms.gateway_rank, &gw->carrier));
+  COV_TRY(greet(gw));
+  return found(gw);
+}
+
+void cov_gateway_close(cov_gateway *gw) {
+  for (int i = 0; gw->remote && i < gw->n_remote; i++) {
+    for (int s = 0; s < COV_GATEWAY_ROUNDS; s++) empty_slot(gw, &gw->remote[i].slot[s]);
+  }
+  free(gw->remote);
+  gw->remote = NULL;
+  cov_commit_destroy(&gw->commit);
+  cov_ledger_close(&gw->ledger);
+  (void)cov_carrier_close(&gw->carrier, 0); /* after a failure: nothing to wait for */
+  cov_identity_wipe(&gw->identity);
+}

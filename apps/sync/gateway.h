@@ -1,0 +1,70 @@
+/* The gateway of a peer: the one process that talks to other peers. It collects the payloads of a round, checks each
+ * before it counts, runs the agreement on the set and keeps the ledger. One thread; everything happens in
+ * cov_gateway_turn, which never blocks longer than told. Used by sync shard 0 only. All functions are Local. */
+#ifndef COVENANT_APPS_SYNC_GATEWAY_H
+#define COVENANT_APPS_SYNC_GATEWAY_H
+
+#include "exchange/carrier.h"
+#include "exchange/commit.h"
+#include "ledger/ledger.h"
+#include "sync/outer.h"
+
+/* Rounds whose payloads are kept: the next, the present, and two more for peers that are behind and fetch them. */
+enum { COV_GATEWAY_ROUNDS = 4 };
+
+/* A payload as it came; `open` once it has passed every check. */
+typedef struct {
+  int64_t round;  /* -1: the slot is empty */
+  uint8_t *bytes; /* owned (cov_mem_free) */
+  bool open;
+  cov_payload_view view;
+} cov_slot;
+
+typedef struct {
+  int32_t peer;
+  uint8_t key[COV_KEY_BYTES], key_hash[COV_HASH_BYTES];
+  bool greeted;
+  bool final_known;
+  uint8_t final_hash[COV_HASH_BYTES];
+  cov_slot slot[COV_GATEWAY_ROUNDS]; /* by round % COV_GATEWAY_ROUNDS */
+  double fetch_again_s;              /* when to ask once more for a payload that is missing */
+} cov_remote;
+
+typedef struct {
+  cov_app *app;     /* borrowed */
+  cov_outer *outer; /* borrowed */
+  cov_carrier *carrier;
+  cov_identity identity;
+  cov_ledger *ledger;
+  cov_commit *commit; /* of `round`, or NULL */
+  int64_t round;
+  cov_remote *remote; /* [peers], self included */
+  int n_remote;
+  int64_t tokens;                                    /* of all agreed sets so far */
+  double idle_s;                                     /* time in turns in which nothing came */
+  uint64_t sent_bytes_before, received_bytes_before; /* counters at the end of the last round */
+} cov_gateway;
+
+/** Open key and carrier, greet the other peers, agree on the genesis, create the ledger. Bounded by start_timeout. */
+cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gateway);
+void cov_gateway_close(cov_gateway *gateway);
+
+/** Begin the agreement of the next round: from now on payloads for it are checked as they come. */
+cov_status cov_gateway_begin(cov_gateway *gateway);
+/** Take what has come within `max_s`, let the agreement go on, send what it wants sent. */
+cov_status cov_gateway_turn(cov_gateway *gateway, double max_s);
+/** Hand in our own payload (payload_bytes, moved) and send it to everyone. */
+cov_status cov_gateway_send(cov_gateway *gateway, uint8_t *payload);
+/** Until the set is agreed and all of it is here, then into the ledger. COV_EREMOTE: no majority, or we were left out
+ *  of the run. COV_EMISMATCH: our state is not the one agreed on. */
+cov_status cov_gateway_decide(cov_gateway *gateway);
+/** The agreed round; borrowed until the next begin. */
+const cov_round *cov_gateway_round(const cov_gateway *gateway);
+/** The checked payload of `peer` for the present round, or NULL. */
+cov_slot *cov_gateway_slot(cov_gateway *gateway, int32_t peer);
+/** After the last round: stay until the others have it too, compare final state hashes, close the ledger. */
+cov_status cov_gateway_end(cov_gateway *gateway, cov_close_reason reason);
+/** Bytes over all links since the last call. */
+void cov_gateway_traffic(cov_gateway *gateway, uint64_t *sent_bytes, uint64_t *received_bytes);
+
+#endif

@@ -1,0 +1,61 @@
+#include "sync/gateway_messages.h"
+
+#include <string.h>
+
+#include "ledger/bytes.h"
+#include "ledger/record.h"
+
+void cov_hello_encode(const cov_app *app, const uint8_t key[COV_KEY_BYTES], const uint8_t state[32],
+                      uint8_t hello[COV_HELLO_BYTES]) {
+  cov_byte_writer w = {.data = hello, .room = COV_HELLO_BYTES};
+  cov_bytes_write(&w, app->run_id, 16);
+  cov_bytes_write(&w, app->config_digest, 32);
+  cov_bytes_write(&w, app->params_digest, 32);
+  cov_bytes_write(&w, state, 32);
+  cov_bytes_write(&w, key, 32);
+  cov_bytes_write_uint(&w, 4, (uint64_t)app->peer);
+  COV_ASSERT(!w.failed && w.used == COV_HELLO_BYTES);
+}
+
+cov_status cov_hello_check(const cov_app *app, const uint8_t state[32], int peer, const uint8_t *bytes, size_t n,
+                           uint8_t key[COV_KEY_BYTES], bool *greeted) {
+  static const struct {
+    size_t at, size;
+    const char *what;
+  } field[] = {{16, 32, "settings or data (compare run.yaml and the data's manifest)"},
+               {48, 32, "model's tensors"},
+               {80, 32, "initial parameters (another build or compiler: please report)"},
+               {0, 16, "run id"}};
+  uint8_t ours[COV_HELLO_BYTES];
+  cov_byte_reader r = {.data = bytes, .left = n};
+  (void)cov_bytes_take(&r, 144); /* compared below, field by field */
+  uint64_t number = cov_bytes_read_uint(&r, 4);
+  if (r.failed || r.left != 0 || number != (uint64_t)peer) {
+    return COV_FAIL(COV_EMISMATCH,
+                    "peer %d greets in a form this version does not know; all peers need the same release", peer);
+  }
+  cov_hello_encode(app, bytes + 112, state, ours);
+  for (size_t i = 0; i < sizeof field / sizeof *field; i++) {
+    if (memcmp(ours + field[i].at, bytes + field[i].at, field[i].size) != 0) {
+      return COV_FAIL(COV_EMISMATCH, "peer %d has other %s than this peer", peer, field[i].what);
+    }
+  }
+  if (*greeted) return COV_OK;
+  memcpy(key, bytes + 112, COV_KEY_BYTES);
+  *greeted = true;
+  return COV_OK;
+}
+
+void cov_fetch_encode(int32_t peer, const uint8_t hash[32], uint8_t out[COV_FETCH_BYTES]) {
+  cov_byte_writer w = {.data = out, .room = COV_FETCH_BYTES};
+  cov_bytes_write_uint(&w, 4, (uint64_t)peer);
+  cov_bytes_write(&w, hash, 32);
+}
+
+cov_status cov_fetch_decode(const uint8_t *bytes, size_t n, int32_t *peer, uint8_t hash[32]) {
+  cov_byte_reader r = {.data = bytes, .left = n};
+  *peer = (int32_t)cov_bytes_read_count(&r, 4, COV_LEDGER_MAX_PEER);
+  cov_bytes_read(&r, hash, 32);
+  if (r.failed || r.left != 0) return COV_FAIL(COV_EREMOTE, "a malformed request for a payload");
+  return COV_OK;
+}

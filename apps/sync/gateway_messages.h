@@ -1,0 +1,30 @@
+/* The small messages between gateways beside payloads and the agreement: who I am, send me that payload, how I ended.
+ * Little-endian, fixed sizes. All functions are Local. */
+#ifndef COVENANT_APPS_SYNC_GATEWAY_MESSAGES_H
+#define COVENANT_APPS_SYNC_GATEWAY_MESSAGES_H
+
+#include "common/context.h"
+#include "ledger/identity.h"
+
+typedef enum {
+  COV_MESSAGE_HELLO = 1, /* key, and what peers must share */
+  COV_MESSAGE_PAYLOAD,   /* a payload (docs/payload.md) */
+  COV_MESSAGE_COMMIT,    /* of the agreement (exchange/commit.h) */
+  COV_MESSAGE_FETCH,     /* send me the payload with this hash */
+  COV_MESSAGE_FINAL      /* state hash after the last round, 32 bytes */
+} cov_message_type;
+
+enum { COV_HELLO_BYTES = 16 + 4 * 32 + 4, COV_FETCH_BYTES = 4 + 32 };
+
+/** run id, config digest, params digest, state hash of theta_0, public key, peer number. */
+void cov_hello_encode(const cov_app *app, const uint8_t key[COV_KEY_BYTES], const uint8_t state[32],
+                      uint8_t hello[COV_HELLO_BYTES]);
+/** Compare a hello of `peer` with ours; on COV_OK `key` is theirs. COV_EMISMATCH names what differs. */
+cov_status cov_hello_check(const cov_app *app, const uint8_t state[32], int peer, const uint8_t *bytes, size_t n,
+                           uint8_t key[COV_KEY_BYTES], bool *greeted);
+
+void cov_fetch_encode(int32_t peer, const uint8_t hash[32], uint8_t out[COV_FETCH_BYTES]);
+/** COV_EREMOTE: not such a message. */
+cov_status cov_fetch_decode(const uint8_t *bytes, size_t n, int32_t *peer, uint8_t hash[32]);
+
+#endif

@@ -1,0 +1,162 @@
+#include "sync/outer.h"
+
+#include <string.h>
+
+#include "base/memory.h"
+#include "comm/agree.h"
+#include "comm/collective.h"
+#include "ledger/record.h"
+
+static cov_status reduce_over_shards(void *context, int64_t *values, size_t n, cov_reduce_op op) {
+  cov_outer *outer = context;
+  return cov_coll_reduce_i64(outer->comm, op == COV_REDUCE_MAX ? COV_COLL_MAX : COV_COLL_SUM, values, n, &outer->how);
+}
+
+static cov_status buffer(cov_mem_tag tag, size_t bytes, void *out) {
+  void *p;
+  COV_TRY(cov_mem_alloc(COV_SPACE_HOST, tag, bytes, &p));
+  memcpy(out, &p, sizeof p);
+  return COV_OK;
+}
+
+static cov_status create_buffers(cov_outer *outer) {
+  COV_TRY(buffer(COV_MEM_OUTER, (size_t)outer->part.elems * sizeof(float), &outer->feedback));
+  outer->piece_bytes = cov_piece_bytes(&outer->part, &outer->quant);
+  COV_TRY(buffer(COV_MEM_PAYLOAD, outer->piece_bytes, &outer->piece));
+  COV_TRY(buffer(COV_MEM_SCRATCH, (size_t)outer->part.n_bands * COV_LEAF_BYTES, &outer->leaves));
+  if (outer->shard != 0) return COV_OK;
+  outer->pieces_bytes = 0;
+  for (int g = 0; g < outer->shards; g++) {
+    cov_shard other;
+    COV_TRY(cov_shard_create(&outer->grid, g, outer->shards, &other));
+    outer->pieces_bytes += cov_piece_bytes(&other, &outer->quant);
+    cov_shard_destroy(&other);
+  }
+  COV_TRY(buffer(COV_MEM_PAYLOAD, outer->pieces_bytes, &outer->pieces));
+  COV_TRY(buffer(COV_MEM_SCRATCH, (size_t)outer->grid.n_bands * COV_LEAF_BYTES, &outer->all_leaves));
+  return buffer(COV_MEM_SCRATCH, (size_t)outer->grid.n_bands * COV_LEAF_BYTES, &outer->ordered);
+}
+
+cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_wait *how, cov_outer *outer) {
+  const cov_config *cfg = &app->cfg;
+  static const cov_quant_id quantisers[] = {[COV_CFG_QUANTIZER_REFERENCE] = COV_QUANT_REFERENCE,
+                                            [COV_CFG_QUANTIZER_SIGN1] = COV_QUANT_SIGN1,
+                                            [COV_CFG_QUANTIZER_NONE] = COV_QUANT_NONE};
+  memset(outer, 0, sizeof *outer);
+  outer->comm = app->comms.sync;
+  outer->shard = (int)app->shard;
+  outer->shards = (int)cfg->run.sync_ranks;
+  outer->segment = segment;
+  outer->how = *how;
+  outer->quant.id = quantisers[cfg->sync.quantizer];
+  outer->quant.bins = outer->quant.id == COV_QUANT_REFERENCE ? (int)cfg->sync.bins
+                      : outer->quant.id == COV_QUANT_SIGN1   ? 2
+                                                             : 0;
+  outer->quant.range = (float)cfg->sync.range_sigma;
+  outer->step =
+      (cov_outer_params){.alpha = (float)cfg->sync.outer_lr,
+                         .mean = cfg->sync.aggregate == COV_CFG_AGGREGATE_PAPER ? COV_MEAN_PAPER : COV_MEAN_SENDERS,
+                         .clip = cfg->sync.clip == COV_CFG_CLIP_MEDIAN};
+  COV_TRY(cov_grid_create(&app->params, (int)cfg->sync.chunk, (int)cfg->sync.topk, &outer->grid));
+  COV_TRY(cov_shard_create(&outer->grid, outer->shard, outer->shards, &outer->part));
+  const cov_encoder_params params = {.quant = outer->quant,
+                                     .beta = (float)cfg->sync.ef_decay,
+                                     .theta_layout = COV_LAYOUT_SPAN,
+                                     .feedback_layout = COV_LAYOUT_SHARD};
+  COV_TRY(cov_encoder_create(&outer->part, &params, &outer->encoder));
+  outer->payload_bytes = cov_payload_bytes(&outer->grid, &outer->quant);
+  return create_buffers(outer);
+}
+
+void cov_outer_destroy(cov_outer *outer) {
+  cov_encoder_destroy(&outer->encoder);
+  cov_shard_destroy(&outer->part);
+  cov_grid_destroy(&outer->grid);
+  cov_mem_free(outer->feedback);
+  cov_mem_free(outer->piece);
+  cov_mem_free(outer->pieces);
+  cov_mem_free(outer->leaves);
+  cov_mem_free(outer->all_leaves);
+  cov_mem_free(outer->ordered);
+  memset(outer, 0, sizeof *outer);
+}
+
+void cov_outer_expect(const cov_outer *outer, const cov_app *app, int64_t round, cov_payload_expect *expect) {
+  *expect = (cov_payload_expect){.grid = &outer->grid,
+                                 .quant = outer->quant,
+                                 .strategy = COV_STRATEGY_SPARSELOCO,
+                                 .run_id = app->run_id,
+                                 .params_digest = app->params_digest,
+                                 .round = (uint64_t)round,
+                                 .peer = -1};
+}
+
+/* Leaves of all ranks to the gateway, the hash from there to everyone. */
+static cov_status hash_state(cov_outer *outer) {
+  size_t bytes = (size_t)outer->part.n_bands * COV_LEAF_BYTES, all = (size_t)outer->grid.n_bands * COV_LEAF_BYTES;
+  size_t counts[64];
+  if (outer->shards > 64) return COV_FAIL(COV_EUSAGE, "run.sync_ranks is %d; at most 64 are supported", outer->shards);
+  COV_TRY(cov_coll_gatherv(outer->comm, 0, outer->leaves, bytes, outer->all_leaves, all, counts, &outer->how));
+  cov_status st = COV_OK;
+  if (outer->shard == 0) {
+    st = cov_leaves_assemble(&outer->grid, outer->shards, outer->all_leaves, all, outer->ordered);
+    if (st == COV_OK) cov_state_hash(&outer->grid, outer->ordered, outer->hash);
+  }
+  COV_TRY(cov_agree(outer->comm, st, &outer->how));
+  return cov_coll_bcast(outer->comm, 0, outer->hash, sizeof outer->hash, &outer->how);
+}
+
+cov_status cov_outer_init(cov_outer *outer, uint64_t seed) {
+  cov_status st = COV_OK;
+  if (outer->shard == 0) {
+    cov_segment_theta_lock(outer->segment);
+    st = cov_params_init(outer->grid.params, seed, cov_segment_theta(outer->segment));
+    cov_segment_theta_unlock(outer->segment, 0);
+  }
+  COV_TRY(cov_agree(outer->comm, st, &outer->how));
+  cov_shard_leaves(&outer->part, cov_segment_theta(outer->segment), COV_LAYOUT_SPAN, outer->leaves);
+  return hash_state(outer);
+}
+
+cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload) {
+  const cov_reducer reducer = {.reduce = reduce_over_shards, .context = outer};
+  size_t counts[64];
+  COV_TRY(cov_encoder_encode(outer->encoder, cov_segment_theta(outer->segment), cov_segment_work(outer->segment),
+                             outer->feedback, &reducer));
+  cov_encoder_piece(outer->encoder, outer->piece);
+  COV_TRY(cov_coll_gatherv(outer->comm, 0, outer->piece, outer->piece_bytes, outer->pieces, outer->pieces_bytes, counts,
+                           &outer->how));
+  cov_status st = COV_OK;
+  if (outer->shard == 0) {
+    st = cov_payload_write(&outer->grid, &outer->quant, head, outer->shards, outer->pieces, outer->pieces_bytes,
+                           payload);
+  }
+  return cov_agree(outer->comm, st, &outer->how);
+}
+
+cov_status cov_outer_share(cov_outer *outer, int *n, uint8_t **set, uint8_t **rejected, int *more) {
+  int32_t words[3] = {*n, *rejected != NULL, *more};
+  if (outer->shards == 1) return COV_OK;
+  COV_TRY(cov_coll_bcast(outer->comm, 0, words, sizeof words, &outer->how));
+  *n = words[0];
+  *more = words[2];
+  for (int i = 0; i < words[0] + words[1]; i++) {
+    uint8_t **payload = i < words[0] ? &set[i] : rejected;
+    cov_status st = outer->shard == 0 ? COV_OK : buffer(COV_MEM_PAYLOAD, outer->payload_bytes, payload);
+    COV_TRY(cov_agree(outer->comm, st, &outer->how));
+    COV_TRY(cov_coll_bcast(outer->comm, 0, *payload, outer->payload_bytes, &outer->how));
+  }
+  return COV_OK;
+}
+
+cov_status cov_outer_finish(cov_outer *outer, const cov_payload_view *const *views, int n,
+                            const cov_payload_view *rejected, int64_t round) {
+  float *theta = cov_segment_theta(outer->segment);
+  if (outer->shard == 0) cov_segment_theta_lock(outer->segment);
+  COV_TRY(cov_coll_barrier(outer->comm, &outer->how));
+  cov_status st = cov_outer_apply(&outer->part, views, n, &outer->step, theta, theta, COV_LAYOUT_SPAN, outer->leaves);
+  COV_TRY(cov_agree(outer->comm, st, &outer->how));
+  if (outer->shard == 0) cov_segment_theta_unlock(outer->segment, round);
+  if (rejected) cov_payload_give_back(rejected, &outer->part, outer->feedback, COV_LAYOUT_SHARD);
+  return hash_state(outer);
+}

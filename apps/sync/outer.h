@@ -1,0 +1,56 @@
+/* The outer state of one peer on one sync rank: theta (in the segment, shared), error feedback, encoder, and the
+ * outer step on this rank's bands. Rank 0 of the peer's sync ranks is the gateway; it holds whole payloads.
+ *
+ *   cov_outer_encode    theta, work -> this peer's payload (at the gateway)
+ *   cov_outer_share     the agreed payloads from the gateway to all sync ranks of the peer
+ *   cov_outer_finish    apply, give back, hash
+ *
+ * All three are Collective over the peer's sync ranks; a failure on one is a failure on all. */
+#ifndef COVENANT_APPS_SYNC_OUTER_H
+#define COVENANT_APPS_SYNC_OUTER_H
+
+#include "common/context.h"
+#include "sparseloco/encoder.h"
+#include "sparseloco/outer.h"
+#include "sparseloco/payload.h"
+#include "sparseloco/state_hash.h"
+
+typedef struct {
+  MPI_Comm comm; /* the peer's sync ranks */
+  int shard, shards;
+  cov_segment *segment; /* borrowed */
+  cov_grid grid;
+  cov_shard part;
+  cov_quant_params quant;
+  cov_encoder *encoder;
+  cov_outer_params step;
+  float *feedback; /* error feedback of the own bands, COV_LAYOUT_SHARD */
+  size_t payload_bytes;
+  uint8_t *piece, *pieces; /* own piece; all pieces (gateway) */
+  size_t piece_bytes, pieces_bytes;
+  uint8_t *leaves, *all_leaves, *ordered; /* state hash leaves: own, gathered, in the order of the space (gateway) */
+  uint8_t hash[COV_STATE_HASH_BYTES];     /* of theta as it is now; the same on all ranks */
+  cov_wait how;                           /* of the collectives; its poll keeps the gateway's links alive */
+} cov_outer;
+
+/** Buffers for the run of `app`. `how` is copied. */
+cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_wait *how, cov_outer *outer);
+void cov_outer_destroy(cov_outer *outer);
+
+/** What every payload of this run and `round` must be, whoever sent it. `expect` borrows from `outer` and `app`. Local.
+ */
+void cov_outer_expect(const cov_outer *outer, const cov_app *app, int64_t round, cov_payload_expect *expect);
+
+/** theta_0 into the segment (rank 0), its hash everywhere. */
+cov_status cov_outer_init(cov_outer *outer, uint64_t seed);
+/** payload[payload_bytes] at the gateway (elsewhere NULL); `head` is read at the gateway. */
+cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload);
+/** The agreed payloads, set[n] (gateway: in; others: out, allocated here with cov_mem_alloc, payload_bytes each), and
+ *  our own where it was not accepted (`rejected`, or NULL), and the word `more` (1: there is another round). */
+cov_status cov_outer_share(cov_outer *outer, int *n, uint8_t **set, uint8_t **rejected, int *more);
+/** Apply views[n], give `rejected` back into the error feedback (NULL: nothing), new hash in outer->hash.
+ *  `round`: number of rounds done after this. */
+cov_status cov_outer_finish(cov_outer *outer, const cov_payload_view *const *views, int n,
+                            const cov_payload_view *rejected, int64_t round);
+
+#endif

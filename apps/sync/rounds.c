@@ -1,0 +1,280 @@
+#include "sync/rounds.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "comm/agree.h"
+#include "comm/collective.h"
+#include "comm/member.h"
+#include "sync/gateway.h"
+#include "sync/status.h"
+
+/* Everything one sync rank holds. The gateway part is used by rank 0 only. */
+typedef struct {
+  cov_app *app;
+  cov_segment *segment;
+  cov_member *member;
+  cov_outer outer;
+  cov_gateway gateway;
+  cov_status_writer writer;
+  cov_round_times times;
+  bool is_gateway;
+  uint8_t *set[COV_LEDGER_MAX_MEMBERS]; /* ranks other than the gateway: payloads of the round, owned */
+  uint8_t *rejected;                    /* likewise */
+} sync_rank;
+
+/* Between two tests of a wait: other peers must go on hearing from us. */
+static cov_status keep_links(void *arg) {
+  sync_rank *s = arg;
+  return s->is_gateway && s->gateway.carrier ? cov_carrier_progress(s->gateway.carrier) : COV_OK;
+}
+
+static cov_status open_segment(sync_rank *s) {
+  const cov_app *app = s->app;
+  char path[COV_CONFIG_TEXT_BYTES + 64];
+  cov_segment_params params;
+  cov_app_segment_params(app, &params);
+  COV_TRY(cov_app_peer_path(app, "segment", path, sizeof path));
+  cov_status st = COV_OK;
+  if (s->is_gateway) st = cov_segment_create(path, &params, &s->segment);
+  COV_TRY(cov_agree(app->comms.sync, st, &app->wait_start));
+  if (!s->is_gateway) st = cov_segment_open(path, &params, &app->wait_start, &s->segment);
+  COV_TRY(cov_agree(app->comms.sync, st, &app->wait_start));
+  const cov_member_params me = {
+      .program = COV_PROGRAM_SYNC, .shard = (int)app->shard, .member_timeout_s = app->cfg.run.member_timeout};
+  COV_TRY(cov_member_join(s->segment, &me, &s->member));
+  return cov_member_wait_all(s->member, &app->wait_start);
+}
+
+static cov_status open_rank(sync_rank *s) {
+  const cov_config *cfg = &s->app->cfg;
+  COV_TRY(open_segment(s));
+  const cov_wait how = {
+      .timeout_s = 4 * cfg->exchange.round_timeout + 4 * cfg->exchange.link_timeout, .poll = keep_links, .arg = s};
+  COV_TRY(cov_outer_create(s->app, s->segment, &how, &s->outer));
+  COV_TRY(cov_outer_init(&s->outer, (uint64_t)cfg->run.seed));
+  cov_status st = COV_OK;
+  if (s->is_gateway) st = cov_gateway_open(s->app, &s->outer, &s->gateway);
+  COV_TRY(cov_agree(s->app->comms.sync, st, &s->app->wait_start));
+  if (s->is_gateway && cov_status_speaks(&s->gateway)) {
+    COV_TRY(cov_state_write(cfg->run.dir, COV_RUN_RUNNING, "training"));
+    cov_log_info(
+        "%" PRId64 " peers, %" PRId64 " parameters, %zu bytes a payload (%.1fx smaller than fp32), signatures %s",
+        cfg->run.peers, s->app->params.elems, s->outer.payload_bytes,
+        4.0 * (double)s->app->params.elems / (double)s->outer.payload_bytes, cov_identity_signs() ? "on" : "off");
+  }
+  return COV_OK;
+}
+
+/* Until training has done round t. No deadline of its own: the watchdog ends us if a member dies or hangs, and other
+ * peers go on without us after exchange.round_timeout. */
+static cov_status wait_for_training(sync_rank *s, int64_t t) {
+  cov_doorbell *bell = cov_segment_inner_bell(s->segment);
+  uint32_t now;
+  while (!cov_doorbell_reached(bell, (uint32_t)(t + 1))) {
+    if (s->is_gateway) {
+      COV_TRY(cov_gateway_turn(&s->gateway, 0.004));
+    } else {
+      (void)cov_doorbell_wait(bell, (uint32_t)(t + 1), 1.0, &now);
+    }
+  }
+  return COV_OK;
+}
+
+static cov_status encode(sync_rank *s, int64_t t, const cov_train_report *train) {
+  double start = cov_clock_s();
+  uint8_t *payload = NULL;
+  cov_payload_head head = {0};
+  cov_status st = COV_OK;
+  if (s->is_gateway) {
+    void *p;
+    st = cov_mem_alloc(COV_SPACE_HOST, COV_MEM_PAYLOAD, s->outer.payload_bytes, &p);
+    payload = p;
+    memcpy(head.run_id, s->app->run_id, sizeof head.run_id);
+    head.peer = (uint32_t)s->app->peer;
+    cov_identity_key_hash(s->gateway.identity.public_key, head.key_hash);
+    head.round = (uint64_t)t;
+    memcpy(head.base_hash, s->outer.hash, sizeof head.base_hash);
+    memcpy(head.params_digest, s->app->params_digest, sizeof head.params_digest);
+    head.inner_steps = (uint64_t)train->inner_steps;
+    head.tokens = (uint64_t)train->tokens;
+    memcpy(head.sample_digest, train->sample_digest, sizeof head.sample_digest);
+    head.train_loss = (float)train->loss;
+    head.strategy = COV_STRATEGY_SPARSELOCO;
+  }
+  COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
+  st = cov_outer_encode(&s->outer, &head, payload);
+  s->times.encode_s = cov_clock_s() - start;
+  if (st == COV_OK && s->is_gateway) return cov_gateway_send(&s->gateway, payload);
+  cov_mem_free(payload);
+  return st;
+}
+
+/* Gateway: the agreed set as views and bytes. */
+static void list_set(sync_rank *s, const cov_payload_view **views, int *n, const cov_payload_view **rejected) {
+  const cov_round *agreed = cov_gateway_round(&s->gateway);
+  *n = agreed->n_set;
+  for (int32_t i = 0; i < agreed->n_set; i++) {
+    cov_slot *slot = cov_gateway_slot(&s->gateway, agreed->set[i].peer);
+    COV_ASSERT(slot);
+    views[i] = &slot->view;
+    s->set[i] = slot->bytes;
+  }
+  *rejected = NULL;
+  if (!cov_round_find(agreed, (int32_t)s->app->peer)) {
+    cov_slot *own = cov_gateway_slot(&s->gateway, (int32_t)s->app->peer);
+    *rejected = &own->view;
+    s->rejected = own->bytes;
+    cov_log_warn("our payload of round %" PRId64
+                 " came too late for the agreed set; it goes back into the error feedback",
+                 agreed->round);
+  }
+}
+
+/* Other ranks: open what the gateway sent. It has been checked there; the check here costs little and trusts nobody. */
+static cov_status open_set(sync_rank *s, int64_t t, int n, cov_payload_view *store, const cov_payload_view **views,
+                           int *opened) {
+  cov_payload_expect expect;
+  cov_outer_expect(&s->outer, s->app, t, &expect);
+  for (*opened = 0; *opened < n; ++*opened) {
+    COV_TRY(cov_payload_check(s->set[*opened], s->outer.payload_bytes, &expect, &store[*opened]));
+    views[*opened] = &store[*opened];
+  }
+  return COV_OK;
+}
+
+static void release_set(sync_rank *s, cov_payload_view *store, int opened) {
+  if (!s->is_gateway) {
+    for (int i = 0; i < opened; i++) cov_payload_close(&store[i]);
+    for (int i = 0; i < COV_LEDGER_MAX_MEMBERS; i++) cov_mem_free(s->set[i]);
+    cov_mem_free(s->rejected);
+  }
+  memset(s->set, 0, sizeof s->set);
+  s->rejected = NULL;
+}
+
+/* From the agreement to theta_{t+1}. *more = 0: this was the last round. */
+static cov_status step(sync_rank *s, int64_t t, int *more) {
+  static cov_payload_view store[COV_LEDGER_MAX_MEMBERS + 1]; /* one rank a process, one round at a time */
+  const cov_payload_view *views[COV_LEDGER_MAX_MEMBERS + 1] = {0}, *rejected = NULL;
+  int n = 0, opened = 0, extra;
+  cov_status st = COV_OK;
+  if (s->is_gateway) {
+    double start = cov_clock_s(), idle = s->gateway.idle_s;
+    st = cov_gateway_decide(&s->gateway);
+    s->times.exchange_s = cov_clock_s() - start;
+    s->times.wait_s = s->gateway.idle_s - idle;
+    if (st == COV_OK) {
+      list_set(s, views, &n, &rejected);
+      *more = t + 1 < s->app->cfg.run.rounds && !cov_gateway_round(&s->gateway)->stop;
+    }
+  }
+  COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
+  double start = cov_clock_s();
+  st = cov_outer_share(&s->outer, &n, s->set, &s->rejected, more);
+  if (st == COV_OK && !s->is_gateway) {
+    extra = s->rejected != NULL;
+    if (extra) s->set[n] = s->rejected;
+    st = open_set(s, t, n + extra, store, views, &opened);
+    if (extra) {
+      rejected = views[n];
+      s->set[n] = NULL;
+    }
+  }
+  st = cov_agree(s->outer.comm, st, &s->outer.how);
+  if (st == COV_OK) st = cov_outer_finish(&s->outer, views, n, rejected, t + 1);
+  s->times.apply_s = cov_clock_s() - start;
+  release_set(s, store, opened);
+  return st;
+}
+
+static cov_status run_round(sync_rank *s, int64_t t, int *more) {
+  cov_train_report train = {0};
+  cov_status st = s->is_gateway ? cov_gateway_begin(&s->gateway) : COV_OK;
+  COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
+  s->times.begin_s = cov_clock_s();
+  if (s->is_gateway) cov_doorbell_ring(cov_segment_theta_bell(s->segment), (uint32_t)(t + 1));
+  COV_TRY(wait_for_training(s, t));
+  if (s->is_gateway && (!cov_segment_train_read(s->segment, &train) || train.round != t)) {
+    st = COV_FAIL(COV_EBUG, "training rang for round %" PRId64 " but reported on round %" PRId64, t, train.round);
+  }
+  COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
+  COV_TRY(encode(s, t, &train));
+  COV_TRY(step(s, t, more));
+  return s->is_gateway ? cov_status_round(&s->writer, &s->gateway, &train, &s->times) : COV_OK;
+}
+
+/* Tell training and evaluation that round t was the last; give the evaluation time to see the final parameters. */
+static void announce_end(sync_rank *s, int64_t t) {
+  cov_eval_report eval;
+  cov_doorbell_ring(cov_segment_end_bell(s->segment), (uint32_t)(t + 1));
+  cov_doorbell_ring(cov_segment_theta_bell(s->segment), (uint32_t)(t + 2));
+  if (!cov_segment_eval_read(s->segment, &eval)) return; /* nobody evaluates this peer */
+  double deadline = cov_clock_s() + s->app->cfg.eval.timeout;
+  while (cov_clock_s() < deadline) {
+    if (cov_segment_eval_read(s->segment, &eval) && eval.round == t + 1) return;
+    if (cov_gateway_turn(&s->gateway, 0.01) != COV_OK) return;
+  }
+  cov_log_warn("the evaluation of the final parameters took longer than eval.timeout; ending without it");
+}
+
+static cov_status finish(sync_rank *s, int64_t t) {
+  cov_status st = COV_OK;
+  if (s->is_gateway) {
+    bool stopped = t + 1 < s->app->cfg.run.rounds;
+    cov_segment_lost_peers_set(s->segment, cov_carrier_lost_links(s->gateway.carrier));
+    announce_end(s, t);
+    st = cov_gateway_end(&s->gateway, stopped ? COV_CLOSE_STOPPED : COV_CLOSE_FINISHED);
+    cov_segment_lost_peers_set(s->segment, s->app->lost_peers);
+    if (st == COV_OK) st = cov_status_end(&s->writer, &s->gateway, stopped);
+  }
+  st = cov_agree(s->outer.comm, st, &s->outer.how);
+  s->app->lost_peers = cov_segment_lost_peers(s->segment);
+  return st;
+}
+
+static cov_status run(sync_rank *s) {
+  COV_TRY(open_rank(s));
+  s->writer.start_s = cov_clock_s();
+  s->writer.terminal = s->app->cfg.log.console == COV_CFG_CONSOLE_LINE;
+  int more = 1;
+  int64_t t = -1;
+  while (more) COV_TRY(run_round(s, ++t, &more));
+  return finish(s, t);
+}
+
+/* The peer that speaks for the run writes down why it failed; whoever speaks after it writes its own end. */
+static void write_failure(const sync_rank *s, cov_status st) {
+  char reason[COV_STATE_REASON_BYTES];
+  bool alone = !s->gateway.ledger && s->app->peer == 0;
+  if (!s->is_gateway || !(alone || cov_status_speaks(&s->gateway))) return;
+  snprintf(reason, sizeof reason, "%s: %s", cov_status_name(st), cov_error_text());
+  (void)cov_state_write(s->app->cfg.run.dir, COV_RUN_FAILED, reason); /* the log has it too */
+}
+
+cov_status cov_rounds_run(cov_app *app) {
+  sync_rank *s = NULL;
+  void *p;
+  COV_TRY(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_SCRATCH, sizeof *s, &p));
+  s = p;
+  s->app = app;
+  s->is_gateway = app->shard == 0;
+  cov_status st = run(s);
+  char cause[1024] = "";
+  if (st == COV_OK) {
+    cov_member_leave(&s->member);
+  } else {
+    snprintf(cause, sizeof cause, "%s", cov_error_text()); /* what follows may fail too, and is not the cause */
+    write_failure(s, st);
+    if (s->member) cov_member_fail(&s->member, st);
+  }
+  cov_status_close(&s->writer);
+  if (s->is_gateway && s->gateway.app) cov_gateway_close(&s->gateway);
+  cov_outer_destroy(&s->outer);
+  cov_segment_destroy(&s->segment);
+  cov_mem_free(s);
+  return st == COV_OK ? st : COV_FAIL(st, "%s", cause);
+}

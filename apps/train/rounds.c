@@ -1,0 +1,130 @@
+#include "rounds.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "comm/member.h"
+#include "comm/stop.h"
+#include "settings.h"
+
+typedef struct {
+  cov_app *app;
+  cov_segment *segment;
+  cov_inner *inner;
+  int told_stop; /* 1: the stop bell was rung by this process */
+} trainer;
+
+/* Somebody asked this process for the end. It only passes that on: sync ends the run at the round's end, for all peers
+ * alike, so the round goes on. */
+static void pass_stop_on(trainer *t) {
+  if (t->told_stop || !cov_stop_requested()) return;
+  t->told_stop = 1;
+  cov_log_info("asked to stop (signal %d): the run ends after this round", cov_stop_requested());
+  cov_doorbell_ring(cov_segment_stop_bell(t->segment), 1);
+}
+
+static void on_step(void *arg, const cov_inner_step *step) {
+  trainer *t = arg;
+  pass_stop_on(t);
+  if (!t->app->cfg.log.steps) return;
+  cov_log_info("step %lld: loss %.4f, gradient norm %.3g, lr %.3g", (long long)step->step, step->loss, step->grad_norm,
+               step->lr);
+}
+
+static cov_status poll_stop(void *arg) {
+  pass_stop_on(arg);
+  return COV_OK;
+}
+
+/* The wait between two rounds is as long as the exchange of the peers, whose deadline sync keeps. A sync rank that died
+ * or hangs ends this process through the watchdog of comm/member. The deadline here is far behind all of those and only
+ * says that nothing waits for ever: four times what a round may wait, and ten minutes for encoding and the outer step.
+ */
+static cov_status await_theta(trainer *t, int64_t round) {
+  const cov_wait how = {.timeout_s = 4.0 * t->app->cfg.exchange.round_timeout + 600.0, .poll = poll_stop, .arg = t};
+  return cov_doorbell_await(cov_segment_theta_bell(t->segment), (uint32_t)(round + 1), &how,
+                            "waiting for sync to publish the weights of the next round");
+}
+
+/* The end bell holds the number of rounds done, 0 while the run goes on; it is rung before the theta bell of the round
+ * that does not come. */
+static int is_over(const trainer *t, int64_t round) {
+  const cov_doorbell *end = cov_segment_end_bell(t->segment);
+  return cov_doorbell_now(end) != 0 && cov_doorbell_reached(end, (uint32_t)round);
+}
+
+static void post_report(trainer *t, int64_t round, const cov_inner_report *r) {
+  cov_train_report report = {.round = round,
+                             .loss = r->loss,
+                             .tokens = r->positions,
+                             .inner_steps = r->steps,
+                             .compute_s = r->compute_s,
+                             .tokens_per_s = r->compute_s > 0.0 ? (double)r->positions / r->compute_s : 0.0};
+  _Static_assert(sizeof report.sample_digest == sizeof r->sample_digest, "one digest, two places");
+  memcpy(report.sample_digest, r->sample_digest, sizeof report.sample_digest);
+  cov_segment_train_post(t->segment, &report);
+  cov_log_debug("round %lld: loss %.4f over %lld positions, %.3g s, %.4g tokens/s", (long long)round, report.loss,
+                (long long)report.tokens, report.compute_s, report.tokens_per_s);
+}
+
+/* *rounds: how many were trained. */
+static cov_status train_rounds(trainer *t, int64_t *rounds) {
+  float *work = cov_segment_work(t->segment);
+  const size_t bytes = (size_t)t->app->params.span * sizeof *work;
+  for (*rounds = 0;; ++*rounds) {
+    cov_inner_report report;
+    COV_TRY(await_theta(t, *rounds));
+    if (is_over(t, *rounds)) return COV_OK;
+    memcpy(work, cov_segment_theta(t->segment), bytes);
+    COV_TRY(cov_inner_round(t->inner, *rounds, work, &report));
+    post_report(t, *rounds, &report);
+    cov_doorbell_ring(cov_segment_inner_bell(t->segment), (uint32_t)(*rounds + 1));
+  }
+}
+
+static cov_status write_stop(const cov_app *app, int64_t rounds) {
+  int done = rounds >= app->cfg.run.rounds;
+  const cov_event_stop stop = {.round = rounds,
+                               .state = done ? "done" : "stopped",
+                               .reason = done ? "all rounds are done" : "sync ended the run before its last round"};
+  return cov_events_stop(app->events, &stop);
+}
+
+static cov_status open_segment(const cov_app *app, cov_segment **segment) {
+  char path[COV_CONFIG_TEXT_BYTES + 64];
+  cov_segment_params want;
+  COV_TRY(cov_app_peer_path(app, "segment", path, sizeof path));
+  cov_app_segment_params(app, &want);
+  return cov_segment_open(path, &want, &app->wait_start, segment);
+}
+
+cov_status train_run(cov_app *app) {
+  cov_status st = COV_OK;
+  trainer t = {.app = app};
+  cov_member *member = NULL;
+  cov_inner_params params;
+  int64_t rounds = 0;
+  if (app->cfg.run.ranks_per_peer != 1 || app->shard != 0) {
+    return COV_FAIL(COV_EUSAGE, "run.ranks_per_peer=%lld, --shard %lld: one train rank a peer, shard 0, is supported",
+                    (long long)app->cfg.run.ranks_per_peer, (long long)app->shard);
+  }
+  train_settings(app, &params);
+  params.on_step = on_step;
+  params.arg = &t;
+  /* In the peer first: if there is not enough memory here, the others hear of it at once. */
+  COV_TRY_DONE(open_segment(app, &t.segment));
+  const cov_member_params as = {
+      .program = COV_PROGRAM_TRAIN, .shard = (int)app->shard, .member_timeout_s = app->cfg.run.member_timeout};
+  COV_TRY_DONE(cov_member_join(t.segment, &as, &member));
+  COV_TRY_DONE(cov_inner_create(&params, &app->llama, &app->params, app->data, train_backend(app), &t.inner));
+  COV_TRY_DONE(cov_member_wait_all(member, &app->wait_start));
+  COV_TRY_DONE(train_rounds(&t, &rounds));
+  app->lost_peers = cov_segment_lost_peers(t.segment);
+  COV_TRY_DONE(write_stop(app, rounds));
+done:
+  if (st != COV_OK && member) cov_member_fail(&member, st);
+  cov_member_leave(&member);
+  cov_inner_destroy(&t.inner);
+  cov_segment_destroy(&t.segment);
+  return st;
+}

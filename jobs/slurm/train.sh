@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# One training run as one Slurm job: all peers in one mpirun on the nodes of the allocation.
+#
+#   RUN_CONFIG=my.yaml RUN_DIR=/shared/runs/k32 sbatch --nodes=4 jobs/slurm/train.sh sync.topk=32
+#
+# Configuration, data and run directory must lie on storage that all nodes share. docs/launch.md explains the rest.
+#SBATCH --job-name=covenant
+#SBATCH --nodes=1 --ntasks-per-node=3
+#SBATCH --time=24:00:00
+#SBATCH --signal=B:USR1@300     # tell this script five minutes before the limit; a round must fit into that
+#SBATCH --requeue
+#SBATCH --open-mode=append      # one log file across requeues
+set -euo pipefail
+config=${RUN_CONFIG:?set RUN_CONFIG to the configuration file}
+run=${RUN_DIR:?set RUN_DIR to a directory on shared storage}
+covenant=${COVENANT:-covenant}  # the program; the others lie beside it
+
+"$covenant" launch -c "$config" "run.dir=$run" "$@" &
+launch=$!
+trap 'again=1; kill -USR1 "$launch" || :' USR1 TERM   # both mean: stop at the end of the round
+again=1
+while ((again)); do                                   # a trapped signal ends `wait` early
+  again=0 rc=0
+  wait "$launch" || rc=$?
+done
+
+# The run decides, not the exit code: a run that asks to be continued is put back into the queue.
+if ((rc == 0)) && [[ $(head -n1 "$run/STATE") == requeue ]]; then
+  scontrol requeue "$SLURM_JOB_ID"
+  exit 85
+fi
+exit "$rc"

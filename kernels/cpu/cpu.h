@@ -1,0 +1,35 @@
+/* The functions behind cov_ops_cpu. Contracts are in ops.h. */
+#ifndef COVENANT_KERNELS_CPU_H
+#define COVENANT_KERNELS_CPU_H
+
+#include "ops.h"
+
+int covi_cpu_matmul(const cov_place *p, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const void *a,
+                    int64_t lda, const void *b, int64_t ldb, float beta, void *c, int64_t ldc);
+int covi_cpu_embed_forward(const cov_place *p, void *x, const int32_t *ids, const void *table, int64_t R, int64_t D);
+int covi_cpu_embed_backward(const cov_place *p, float *dtable, const int32_t *ids, const void *dx, int64_t R,
+                            int64_t D);
+int covi_cpu_rmsnorm_forward(const cov_place *p, void *y, float *rstd, const void *x, const void *g, int64_t R,
+                             int64_t D, float eps);
+int covi_cpu_rmsnorm_backward(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const void *g,
+                              const float *rstd, int64_t R, int64_t D);
+int covi_cpu_rope(const cov_place *p, void *x, const float *table, int64_t B, int64_t T, int64_t heads, int64_t E,
+                  int64_t ld, int sign);
+int covi_cpu_attention_forward(const cov_place *p, void *out, float *lse, const void *q, const void *k, const void *v,
+                               int64_t B, int64_t T, int64_t H, int64_t K, int64_t E, int64_t ldq, int64_t ldk,
+                               int64_t ldv);
+int covi_cpu_attention_backward(const cov_place *p, void *dq, void *dk, void *dv, const void *dout, const void *q,
+                                const void *k, const void *v, const void *out, const float *lse, int64_t B, int64_t T,
+                                int64_t H, int64_t K, int64_t E, int64_t ldq, int64_t ldk, int64_t ldv);
+int64_t covi_cpu_attention_scratch_bytes(int threads, int64_t T, int64_t D, int64_t E);
+int covi_cpu_swiglu_forward(const cov_place *p, void *y, const void *gate, const void *up, int64_t n);
+int covi_cpu_swiglu_backward(const cov_place *p, void *dgate, void *dup, const void *dy, const void *gate,
+                             const void *up, int64_t n);
+int covi_cpu_cross_entropy(const cov_place *p, void *logits, const int32_t *targets, int64_t R, int64_t V,
+                           float grad_scale, double *loss_sum, int64_t *count);
+int covi_cpu_add(const cov_place *p, void *y, const void *x, int64_t n);
+int covi_cpu_sum_squares(const cov_place *p, const float *x, int64_t n, double *sum);
+int covi_cpu_adamw(const cov_place *p, float *w, float *m, float *v, const float *g, int64_t n, float lr, float b1,
+                   float b2, float eps, float decay, float grad_scale, int64_t step);
+
+#endif

@@ -1,0 +1,62 @@
+#include <math.h>
+
+#include "cpu/isa/exp.h"
+#include "cpu/isa/isa.h"
+
+void COVI_NAME(covi_add)(float *y, const float *x, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) y[i] += x[i];
+}
+
+void COVI_NAME(covi_scale)(float *x, int64_t n, float factor) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) x[i] *= factor;
+}
+
+void COVI_NAME(covi_exp)(float *y, const float *x, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) y[i] = exp_f32(x[i]);
+}
+
+float COVI_NAME(covi_dot)(const float *a, const float *b, int64_t n) {
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
+  return sum;
+}
+
+double COVI_NAME(covi_sum_squares)(const float *x, int64_t n) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; i++) sum += (double)x[i] * (double)x[i];
+  return sum;
+}
+
+void COVI_NAME(covi_adamw)(float *w, float *m, float *v, const float *g, int64_t n, const covi_adamw_step *step) {
+  const covi_adamw_step s = *step;
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) {
+    float grad = s.grad_scale * g[i];
+    float mean = s.b1 * m[i] + s.one_minus_b1 * grad;
+    float square = s.b2 * v[i] + s.one_minus_b2 * grad * grad;
+    m[i] = mean;
+    v[i] = square;
+    w[i] = s.keep * w[i] - s.step_size * mean / (sqrtf(square) * s.inv_sqrt_c2 + s.eps);
+  }
+}
+
+void COVI_NAME(covi_swiglu_forward)(float *y, const float *gate, const float *up, int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + exp_f32(-gate[i])) * up[i];
+}
+
+void COVI_NAME(covi_swiglu_backward)(float *dgate, float *dup, const float *dy, const float *gate, const float *up,
+                                     int64_t n) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) {
+    float z = gate[i], u = up[i], d = dy[i];
+    float s = 1.0f / (1.0f + exp_f32(-z));
+    dgate[i] = d * u * (s + z * s * (1.0f - s));
+    dup[i] = d * z * s;
+  }
+}

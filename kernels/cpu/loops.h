@@ -1,0 +1,58 @@
+/* The vectorised loops of cov_ops_cpu. Every file in cpu/isa/ is compiled once per vector width, with that width's
+ * flags, and the table that this machine can run is chosen at run time. The loops are single-threaded pieces: the files
+ * in cpu/ cut the work and hand out the pieces. */
+#ifndef COVENANT_KERNELS_CPU_LOOPS_H
+#define COVENANT_KERNELS_CPU_LOOPS_H
+
+#include <stdint.h>
+
+/** Constants of one AdamW step, made once in double. */
+typedef struct {
+  float b1, b2, one_minus_b1, one_minus_b2;
+  float keep;      /* 1 - lr * decay */
+  float step_size; /* lr / c1 */
+  float inv_sqrt_c2;
+  float eps, grad_scale;
+} covi_adamw_step;
+
+typedef struct {
+  const char *name; /* "avx512", "avx2", "baseline" */
+
+  void (*add)(float *y, const float *x, int64_t n);
+  double (*sum_squares)(const float *x, int64_t n);
+  void (*adamw)(float *w, float *m, float *v, const float *g, int64_t n, const covi_adamw_step *s);
+  void (*swiglu_forward)(float *y, const float *gate, const float *up, int64_t n);
+  void (*swiglu_backward)(float *dgate, float *dup, const float *dy, const float *gate, const float *up, int64_t n);
+
+  void (*rmsnorm_forward)(float *y, float *rstd, const float *x, const float *g, int64_t rows, int64_t D, float eps);
+  void (*rmsnorm_backward_x)(float *dx, const float *dy, const float *x, const float *g, const float *rstd,
+                             int64_t rows, int64_t D);
+  /** Columns [begin, end) of dg += sum over all rows, ascending. */
+  void (*rmsnorm_backward_g)(float *dg, const float *dy, const float *x, const float *rstd, int64_t rows, int64_t D,
+                             int64_t begin, int64_t end);
+  /** One position: `heads` heads of E elements; turn[E/2][2] = cos, sin; sign +1 or -1. */
+  void (*rope)(float *x, const float *turn, int64_t heads, int64_t E, int sign);
+  /** One row with a target in [0, V): returns its loss, leaves grad_scale * (softmax - one-hot). */
+  double (*cross_entropy)(float *x, int64_t V, int32_t target, float grad_scale);
+
+  /** x[0..n) = exp(x - max x); *sum = their sum; returns the maximum. */
+  float (*exp_row)(float *x, int64_t n, float *sum);
+  void (*scale)(float *x, int64_t n, float factor);
+  float (*dot)(const float *a, const float *b, int64_t n);
+  /** p[0..n) = exp(p - lse); ds = p * (ds - own). */
+  void (*attention_grad)(float *p, float *ds, int64_t n, float lse, float own);
+  /** y = exp(x); the exponential that all of these share (isa/exp.h), for its own test. */
+  void (*exp)(float *y, const float *x, int64_t n);
+
+  /** Row-major C[m,n] = alpha op(A) op(B) + beta C, for machines without oneDNN and BLAS. */
+  void (*matmul)(int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t lda,
+                 const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
+} covi_loops;
+
+/** The table in use: the widest that this processor runs. */
+const covi_loops *covi_loops_get(void);
+/** For tests and benchmarks: use the table called `name` (NULL: the widest) from now on, in all threads. Returns -1,
+ *  changing nothing, if it is not in this build or this processor cannot run it. */
+int covi_loops_choose(const char *name);
+
+#endif

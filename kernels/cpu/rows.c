@@ -1,0 +1,160 @@
+/* Operations on rows: embedding, RMSNorm, rotary positions, cross-entropy. */
+#include <string.h>
+
+#include "cpu/cpu.h"
+#include "cpu/loops.h"
+#include "cpu/parallel.h"
+#include "place.h"
+
+/* Elements below which another thread costs more than it saves. */
+enum { GRAIN_ELEMS = 16384 };
+
+typedef struct {
+  float *y, *s;
+  const float *x, *dy, *g, *rstd;
+  const int32_t *ids;
+  int64_t R, D, T, heads, E, ld;
+  float eps;
+  int sign;
+} rows;
+
+static int64_t grain_rows(int64_t row_elems) {
+  return row_elems >= GRAIN_ELEMS || row_elems <= 0 ? 1 : GRAIN_ELEMS / row_elems;
+}
+
+static int ids_ok(const int32_t *ids, int64_t R) {
+  for (int64_t r = 0; r < R; r++) {
+    if (ids[r] < 0) return 0;
+  }
+  return 1;
+}
+
+static void embed_forward(void *context, int64_t begin, int64_t end, int slot) {
+  const rows *a = context;
+  (void)slot;
+  for (int64_t r = begin; r < end; r++) {
+    memcpy(a->y + r * a->D, a->x + a->ids[r] * a->D, (size_t)a->D * sizeof(float));
+  }
+}
+
+int covi_cpu_embed_forward(const cov_place *p, void *x, const int32_t *ids, const void *table, int64_t R, int64_t D) {
+  if (!covi_place_ok(p) || !ids_ok(ids, R)) return -1;
+  rows a = {.y = x, .x = table, .ids = ids, .D = D};
+  covi_parallel(p->threads, R, grain_rows(D), embed_forward, &a);
+  return 0;
+}
+
+/* Threads own columns, so every element of the table is summed over ascending rows by one thread. */
+static void embed_backward(void *context, int64_t begin, int64_t end, int slot) {
+  const rows *a = context;
+  (void)slot;
+  for (int64_t r = 0; r < a->R; r++) {
+    covi_loops_get()->add(a->y + a->ids[r] * a->D + begin, a->dy + r * a->D + begin, end - begin);
+  }
+}
+
+int covi_cpu_embed_backward(const cov_place *p, float *dtable, const int32_t *ids, const void *dx, int64_t R,
+                            int64_t D) {
+  if (!covi_place_ok(p) || !ids_ok(ids, R)) return -1;
+  rows a = {.y = dtable, .dy = dx, .ids = ids, .R = R, .D = D};
+  covi_parallel(p->threads, D, grain_rows(R), embed_backward, &a);
+  return 0;
+}
+
+static void rmsnorm_forward(void *context, int64_t begin, int64_t end, int slot) {
+  const rows *a = context;
+  int64_t at = begin * a->D;
+  (void)slot;
+  covi_loops_get()->rmsnorm_forward(a->y + at, a->s + begin, a->x + at, a->g, end - begin, a->D, a->eps);
+}
+
+int covi_cpu_rmsnorm_forward(const cov_place *p, void *y, float *rstd, const void *x, const void *g, int64_t R,
+                             int64_t D, float eps) {
+  if (!covi_place_ok(p)) return -1;
+  rows a = {.y = y, .s = rstd, .x = x, .g = g, .D = D, .eps = eps};
+  covi_parallel(p->threads, R, grain_rows(D), rmsnorm_forward, &a);
+  return 0;
+}
+
+static void rmsnorm_backward_x(void *context, int64_t begin, int64_t end, int slot) {
+  const rows *a = context;
+  int64_t at = begin * a->D;
+  (void)slot;
+  covi_loops_get()->rmsnorm_backward_x(a->y + at, a->dy + at, a->x + at, a->g, a->rstd + begin, end - begin, a->D);
+}
+
+static void rmsnorm_backward_g(void *context, int64_t begin, int64_t end, int slot) {
+  const rows *a = context;
+  (void)slot;
+  covi_loops_get()->rmsnorm_backward_g(a->s, a->dy, a->x, a->rstd, a->R, a->D, begin, end);
+}
+
+/* Two passes: rows are cut over threads for dx, columns for dg. */
+int covi_cpu_rmsnorm_backward(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const void *g,
+                              const float *rstd, int64_t R, int64_t D) {
+  if (!covi_place_ok(p)) return -1;
+  rows a = {.y = dx, .s = dg, .x = x, .dy = dy, .g = g, .rstd = rstd, .R = R, .D = D};
+  covi_parallel(p->threads, R, grain_rows(D), rmsnorm_backward_x, &a);
+  covi_parallel(p->threads, D, grain_rows(R), rmsnorm_backward_g, &a);
+  return 0;
+}
+
+static void rope(void *context, int64_t begin, int64_t end, int slot) {
+  const rows *a = context;
+  (void)slot;
+  for (int64_t r = begin; r < end; r++) {
+    covi_loops_get()->rope(a->y + r * a->ld, a->x + r % a->T * a->E, a->heads, a->E, a->sign);
+  }
+}
+
+int covi_cpu_rope(const cov_place *p, void *x, const float *table, int64_t B, int64_t T, int64_t heads, int64_t E,
+                  int64_t ld, int sign) {
+  if (!covi_place_ok(p) || E % 2 != 0 || ld < heads * E || (sign != 1 && sign != -1)) return -1;
+  rows a = {.y = x, .x = table, .T = T, .heads = heads, .E = E, .ld = ld, .sign = sign};
+  covi_parallel(p->threads, B * T, grain_rows(heads * E), rope, &a);
+  return 0;
+}
+
+/* The rows are always cut into this many parts, whatever the number of threads, and the parts' losses are added in
+ * ascending order: the loss has the same bits for any number of threads. */
+enum { PARTS = 64 };
+
+typedef struct {
+  float *logits;
+  const int32_t *targets;
+  int64_t R, V;
+  float grad_scale;
+  double loss[PARTS];
+  int64_t count[PARTS];
+} losses;
+
+static void cross_entropy(void *context, int64_t begin, int64_t end, int slot) {
+  losses *a = context;
+  (void)slot;
+  for (int64_t i = begin; i < end; i++) {
+    for (int64_t r = a->R * i / PARTS; r < a->R * (i + 1) / PARTS; r++) {
+      float *row = a->logits + r * a->V;
+      if (a->targets[r] >= 0) {
+        a->loss[i] += covi_loops_get()->cross_entropy(row, a->V, a->targets[r], a->grad_scale);
+        a->count[i]++;
+      } else {
+        memset(row, 0, (size_t)a->V * sizeof(float));
+      }
+    }
+  }
+}
+
+int covi_cpu_cross_entropy(const cov_place *p, void *logits, const int32_t *targets, int64_t R, int64_t V,
+                           float grad_scale, double *loss_sum, int64_t *count) {
+  if (!covi_place_ok(p)) return -1;
+  for (int64_t r = 0; r < R; r++) {
+    if (targets[r] >= V) return -1;
+  }
+  losses a = {.logits = logits, .targets = targets, .R = R, .V = V, .grad_scale = grad_scale};
+  covi_parallel(R * V < GRAIN_ELEMS ? 1 : p->threads, PARTS, 1, cross_entropy, &a);
+  for (int i = 0; i < PARTS; i++) {
+    *loss_sum += a.loss[i];
+    *count += a.count[i];
+  }
+  return 0;
+}

@@ -1,0 +1,23 @@
+#include "cpu/cpu.h"
+
+const cov_ops *cov_ops_cpu(void) {
+  static const cov_ops table = {
+      .name = "cpu",
+      .matmul = covi_cpu_matmul,
+      .embed_forward = covi_cpu_embed_forward,
+      .embed_backward = covi_cpu_embed_backward,
+      .rmsnorm_forward = covi_cpu_rmsnorm_forward,
+      .rmsnorm_backward = covi_cpu_rmsnorm_backward,
+      .rope = covi_cpu_rope,
+      .attention_forward = covi_cpu_attention_forward,
+      .attention_backward = covi_cpu_attention_backward,
+      .swiglu_forward = covi_cpu_swiglu_forward,
+      .swiglu_backward = covi_cpu_swiglu_backward,
+      .cross_entropy = covi_cpu_cross_entropy,
+      .add = covi_cpu_add,
+      .sum_squares = covi_cpu_sum_squares,
+      .adamw = covi_cpu_adamw,
+      .scratch_bytes = covi_cpu_attention_scratch_bytes,
+  };
+  return &table;
+}

@@ -1,0 +1,108 @@
+/* The memory file that train and sync of one peer on one node share, and that eval reads.
+ *
+ * It is a memfd, not an MPI window (those need one MPI world and /dev/shm): the sync leader creates it and publishes a
+ * small text file (pid, fd, host, boot, nonce, size, layout) by rename; the others open /proc/PID/fd/FD. The same code
+ * serves one mpirun or two. Pages are reserved at creation, so a lack of memory is COV_ENOMEM, not SIGBUS, and the size
+ * is sealed. The memory lives as long as some process has it mapped.
+ *
+ * In the file: header page (identity, protocol words, mailboxes), member table, theta f32[span], work f32[span];
+ * each part starts at a multiple of 4 KiB.
+ *
+ * The words (who writes, who waits). Bells count what is done, so 0 means "nothing yet":
+ *
+ *   word         writer            reader       meaning
+ *   theta_bell   sync shard 0      train        t + 1: theta_t, the start of round t, is in `theta`
+ *   inner_bell   train shard 0     sync         t + 1: theta' of round t is in `work`, train statistics are posted
+ *   stop_bell    any member        all          1: somebody asked for the end at the next round boundary
+ *   end_bell     sync shard 0      train, eval  t + 1: round t was the last one; leave after theta_bell reaches t + 2
+ *   theta lock   sync shard 0      eval         seqlock around every change of `theta`
+ *   eval box     eval              sync         latest held-out loss
+ *   train box    train shard 0     sync         statistics of the round just done
+ *
+ * With several shards, "shard 0 rings" means: after a barrier of its program's ranks, so that all parts are written.
+ * Functions are Local unless they say otherwise. */
+#ifndef COVENANT_COMM_SEGMENT_H
+#define COVENANT_COMM_SEGMENT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "comm/doorbell.h"
+#include "comm/program.h"
+#include "comm/wait.h"
+
+enum { COV_SEGMENT_VERSION = 1, COV_SEGMENT_MEMBERS_MAX = 1024 };
+
+typedef struct cov_segment cov_segment;
+
+typedef struct {
+  int peer;
+  int n_members[COV_PROGRAM_COUNT]; /* slots of the member table; creator only: who opens learns them */
+  int64_t span;                     /* elements of the flat parameter space, padding included (cov_params.span) */
+  uint8_t layout_digest[32];        /* cov_params_digest(): both sides must mean the same space */
+} cov_segment_params;
+
+/** Create the memory, zeroed, and publish it at `path` (RUN/peers/N/segment; its folder must exist). Accounted under
+ *  COV_MEM_OUTER in this process only. `*out` is owned: cov_segment_destroy.
+ *  Errors: COV_ENOMEM (with the size), COV_EIO, COV_EUSAGE (counts). */
+cov_status cov_segment_create(const char *path, const cov_segment_params *params, cov_segment **out);
+/** Open what another process published at `path`; waits for it until how->timeout_s. A file left by a dead process,
+ *  another host or another boot counts as "not there yet"; the message at the deadline says which. `want`: peer, span,
+ *  layout_digest are compared; a live segment that differs is COV_EMISMATCH at once. Errors: COV_ECOMM at the deadline,
+ *  COV_EDATA if the file stays unreadable, COV_EIO if the kernel refuses access to the other process's memory. */
+cov_status cov_segment_open(const char *path, const cov_segment_params *want, const cov_wait *how, cov_segment **out);
+/** Unmap; the creator also removes the published file if it is still its own. NULL is fine; `*segment` becomes NULL. */
+void cov_segment_destroy(cov_segment **segment);
+
+/** What the header says (peer, slots, span, digest). */
+const cov_segment_params *cov_segment_params_of(const cov_segment *segment);
+/** f32[span], shared. */
+float *cov_segment_theta(cov_segment *segment);
+/** f32[span], shared. */
+float *cov_segment_work(cov_segment *segment);
+
+cov_doorbell *cov_segment_theta_bell(cov_segment *segment);
+cov_doorbell *cov_segment_inner_bell(cov_segment *segment);
+cov_doorbell *cov_segment_stop_bell(cov_segment *segment);
+cov_doorbell *cov_segment_end_bell(cov_segment *segment);
+
+/** How many other peers were lost (written by sync shard 0 before end_bell, read by all members before they end MPI
+ * with cov_mpi_finish: MPI_Finalize waits for dead ranks). 0 at first. */
+void cov_segment_lost_peers_set(cov_segment *segment, int n);
+int cov_segment_lost_peers(cov_segment *segment);
+
+/** Before the first change of theta by any sync rank (shard 0, then barrier). Not nested. */
+void cov_segment_theta_lock(cov_segment *segment);
+/** After the last one (barrier, then shard 0): theta is now the start of `round`. Rings nothing. */
+void cov_segment_theta_unlock(cov_segment *segment, int64_t round);
+/** A consistent copy of theta to dst[span] and its round. Tries again while sync writes, until how->timeout_s
+ *  (COV_ECOMM then; also if theta was never published). Needs a pause of the writer as long as one copy takes: here a
+ * round. */
+cov_status cov_segment_copy_theta(cov_segment *segment, float *dst, int64_t *round, const cov_wait *how);
+
+typedef struct {
+  int64_t round; /* of the theta that was evaluated */
+  double loss;   /* nats a token */
+  double bits_per_byte;
+  int64_t tokens;
+} cov_eval_report;
+
+typedef struct {
+  int64_t round;
+  double loss; /* mean over the round, nats a token */
+  int64_t tokens;
+  int64_t inner_steps;
+  double compute_s;
+  double tokens_per_s;
+  uint8_t sample_digest[16];
+} cov_train_report;
+
+/** Mailboxes: one writer, any number of readers, last value wins, never torn. Reading returns 1 and fills `*out`, or 0
+ *  if nothing was ever posted (or its writer died while posting). */
+void cov_segment_eval_post(cov_segment *segment, const cov_eval_report *report);
+int cov_segment_eval_read(cov_segment *segment, cov_eval_report *out);
+void cov_segment_train_post(cov_segment *segment, const cov_train_report *report);
+int cov_segment_train_read(cov_segment *segment, cov_train_report *out);
+
+#endif

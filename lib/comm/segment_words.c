@@ -1,0 +1,121 @@
+/* Protocol words of the segment: bells, the lock around theta, mailboxes. */
+#include <string.h>
+
+#include "base/clock.h"
+#include "comm/segment_layout.h"
+
+cov_doorbell *cov_segment_theta_bell(cov_segment *segment) {
+  return &cov_segment_head_of(segment)->theta_bell;
+}
+
+cov_doorbell *cov_segment_inner_bell(cov_segment *segment) {
+  return &cov_segment_head_of(segment)->inner_bell;
+}
+
+cov_doorbell *cov_segment_stop_bell(cov_segment *segment) {
+  return &cov_segment_head_of(segment)->stop_bell;
+}
+
+cov_doorbell *cov_segment_end_bell(cov_segment *segment) {
+  return &cov_segment_head_of(segment)->end_bell;
+}
+
+void cov_segment_lost_peers_set(cov_segment *segment, int n) {
+  atomic_store(&cov_segment_head_of(segment)->lost_peers, (uint32_t)n);
+}
+
+int cov_segment_lost_peers(cov_segment *segment) {
+  return (int)atomic_load(&cov_segment_head_of(segment)->lost_peers);
+}
+
+void cov_segment_theta_lock(cov_segment *segment) {
+  cov_segment_head *h = cov_segment_head_of(segment);
+  uint64_t v = atomic_load_explicit(&h->theta_version, memory_order_relaxed);
+  COV_ASSERT(v % 2 == 0);
+  atomic_store_explicit(&h->theta_version, v + 1, memory_order_relaxed);
+  atomic_thread_fence(memory_order_release); /* the odd number is visible before any change of theta */
+}
+
+void cov_segment_theta_unlock(cov_segment *segment, int64_t round) {
+  cov_segment_head *h = cov_segment_head_of(segment);
+  uint64_t v = atomic_load_explicit(&h->theta_version, memory_order_relaxed);
+  COV_ASSERT(v % 2 == 1);
+  atomic_store_explicit(&h->theta_round, round, memory_order_relaxed);
+  atomic_store_explicit(&h->theta_version, v + 1, memory_order_release);
+}
+
+/* 1 if dst holds theta as it was at one moment. Looks at the version between pieces, to give up early. */
+static int copy_once(cov_segment *segment, float *dst, int64_t *round) {
+  enum { PIECE_ELEMS = 1 << 18 };
+  cov_segment_head *h = cov_segment_head_of(segment);
+  const float *theta = cov_segment_theta(segment);
+  int64_t span = cov_segment_params_of(segment)->span;
+  uint64_t before = atomic_load_explicit(&h->theta_version, memory_order_acquire);
+  if (before == 0 || before % 2 == 1) return 0;
+  int64_t r = atomic_load_explicit(&h->theta_round, memory_order_relaxed);
+  for (int64_t at = 0; at < span; at += PIECE_ELEMS) {
+    int64_t n = span - at < PIECE_ELEMS ? span - at : PIECE_ELEMS;
+    memcpy(dst + at, theta + at, (size_t)n * sizeof *dst);
+    atomic_thread_fence(memory_order_acquire);
+    if (atomic_load_explicit(&h->theta_version, memory_order_relaxed) != before) return 0;
+  }
+  *round = r;
+  return 1;
+}
+
+cov_status cov_segment_copy_theta(cov_segment *segment, float *dst, int64_t *round, const cov_wait *how) {
+  cov_waiting w;
+  cov_wait_begin(&w, how, "copying theta, which covenant-sync has not published or keeps changing");
+  while (!copy_once(segment, dst, round)) COV_TRY(cov_wait_pause(&w));
+  return COV_OK;
+}
+
+static void mail_post(cov_mailbox *box, const void *message, size_t bytes) {
+  uint64_t word[COV_MAIL_WORDS] = {0};
+  memcpy(word, message, bytes);
+  uint32_t v = atomic_load_explicit(&box->version, memory_order_relaxed);
+  v |= 1; /* odd also if an earlier writer died in the middle */
+  atomic_store_explicit(&box->version, v, memory_order_relaxed);
+  atomic_thread_fence(memory_order_release);
+  for (int i = 0; i < COV_MAIL_WORDS; i++) atomic_store_explicit(&box->word[i], word[i], memory_order_relaxed);
+  v++;
+  atomic_store_explicit(&box->version, v ? v : 2, memory_order_release);
+}
+
+static int mail_read(cov_mailbox *box, void *message, size_t bytes) {
+  enum { TRIES = 1000 }; /* a writer needs tens of nanoseconds: more tries mean that it died */
+  uint64_t word[COV_MAIL_WORDS];
+  for (int try = 0; try < TRIES; try++) {
+    uint32_t before = atomic_load_explicit(&box->version, memory_order_acquire);
+    if (before == 0) return 0;
+    if (before % 2 == 1) {
+      if (try > TRIES / 2) cov_sleep_s(1e-5); /* it may have been preempted */
+      continue;
+    }
+    for (int i = 0; i < COV_MAIL_WORDS; i++) word[i] = atomic_load_explicit(&box->word[i], memory_order_relaxed);
+    atomic_thread_fence(memory_order_acquire);
+    if (atomic_load_explicit(&box->version, memory_order_relaxed) != before) continue;
+    memcpy(message, word, bytes);
+    return 1;
+  }
+  return 0;
+}
+
+_Static_assert(sizeof(cov_eval_report) <= 8 * COV_MAIL_WORDS, "a report fits its mailbox");
+_Static_assert(sizeof(cov_train_report) <= 8 * COV_MAIL_WORDS, "a report fits its mailbox");
+
+void cov_segment_eval_post(cov_segment *segment, const cov_eval_report *report) {
+  mail_post(&cov_segment_head_of(segment)->eval_box, report, sizeof *report);
+}
+
+int cov_segment_eval_read(cov_segment *segment, cov_eval_report *out) {
+  return mail_read(&cov_segment_head_of(segment)->eval_box, out, sizeof *out);
+}
+
+void cov_segment_train_post(cov_segment *segment, const cov_train_report *report) {
+  mail_post(&cov_segment_head_of(segment)->train_box, report, sizeof *report);
+}
+
+int cov_segment_train_read(cov_segment *segment, cov_train_report *out) {
+  return mail_read(&cov_segment_head_of(segment)->train_box, out, sizeof *out);
+}

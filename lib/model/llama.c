@@ -1,0 +1,259 @@
+/* The model object: its buffers and the entry points. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+#include "model/llama_internal.h"
+
+enum { HEAD_ROWS_DEFAULT = 256, STATE_BUFFERS = 11, OTHER_BUFFERS = 16 };
+
+/* ---- buffers ---- */
+
+/* One buffer of `elems` floats into *out. A model without room for owned buffers only counts bytes. */
+static cov_status take(cov_llama *m, cov_mem_tag tag, int64_t elems, float **out) {
+  m->bytes += elems * (int64_t)sizeof(float);
+  if (!m->owned) return COV_OK;
+  void *p = NULL;
+  COV_ASSERT(m->n_owned < m->owned_room);
+  COV_TRY(cov_mem_array(m->place.space, tag, (size_t)elems, sizeof(float), &p));
+  m->owned[m->n_owned++] = p;
+  *out = p;
+  return COV_OK;
+}
+
+static cov_status take_state(cov_llama *m, covi_layer_state *s) {
+  const cov_llama_config *c = &m->config;
+  const int64_t R = m->rows, D = c->dim, F = c->ffn, wide = c->heads * c->head_dim;
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R, &s->attention_rstd));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R, &s->ffn_rstd));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * D, &s->attention_input));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * D, &s->ffn_input));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * m->qkv_width, &s->qkv));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * wide, &s->attention_out));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->heads, &s->lse));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * D, &s->middle));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * F, &s->gate));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * F, &s->up));
+  return take(m, COV_MEM_ACTIVATIONS, R * F, &s->hidden);
+}
+
+static cov_status take_gradients(cov_llama *m) {
+  const cov_llama_config *c = &m->config;
+  const int64_t R = m->rows;
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->dim, &m->d_x));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->dim, &m->d_norm));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->ffn, &m->d_hidden));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->heads * c->head_dim, &m->d_attention));
+  return take(m, COV_MEM_ACTIVATIONS, R * m->qkv_width, &m->d_qkv);
+}
+
+static cov_status take_all(cov_llama *m) {
+  const cov_llama_config *c = &m->config;
+  const int64_t R = m->rows;
+  float *unused;
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, m->shape.seq_len * c->head_dim, &m->rope));
+  for (int64_t i = 0; i < m->n_x; i++) COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->dim, m->x ? &m->x[i] : &unused));
+  covi_layer_state nowhere;
+  for (int64_t i = 0; i < m->n_state; i++) COV_TRY(take_state(m, m->state ? &m->state[i] : &nowhere));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R, &m->final_rstd));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->dim, &m->final_norm));
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, m->shape.head_rows * c->vocab, &m->logits));
+  if (!m->shape.evaluate_only) COV_TRY(take_gradients(m));
+  int64_t widest = c->dim > c->ffn ? c->dim : c->ffn;
+  if (m->qkv_width > widest) widest = m->qkv_width;
+  int64_t scratch = m->ops->scratch_bytes(m->place.threads, m->shape.seq_len, widest, c->head_dim);
+  float *room = NULL;
+  COV_TRY(take(m, COV_MEM_SCRATCH, (scratch + 3) / 4, &room));
+  m->place.scratch = room;
+  return COV_OK;
+}
+
+/* ---- creation ---- */
+
+/* Sizes that follow from the arguments, which are valid. */
+static void derive_sizes(cov_llama *m, const cov_llama_config *config, const cov_llama_shape *shape) {
+  m->config = *config;
+  m->shape = *shape;
+  if (m->config.kv_heads == 0) m->config.kv_heads = config->heads;
+  if (m->config.head_dim == 0) m->config.head_dim = config->dim / config->heads;
+  m->rows = shape->batch * shape->seq_len;
+  if (m->shape.head_rows == 0) m->shape.head_rows = HEAD_ROWS_DEFAULT;
+  if (m->shape.head_rows > m->rows) m->shape.head_rows = m->rows;
+  m->qkv_width = (m->config.heads + 2 * m->config.kv_heads) * m->config.head_dim;
+  m->n_x = shape->evaluate_only ? 1 : config->layers + 1;
+  m->n_state = shape->evaluate_only || shape->recompute ? 1 : config->layers;
+}
+
+/* One product for q, k and v where the three matrices are one in memory. */
+static void plan_qkv(cov_llama *m) {
+  const int64_t wide = m->config.heads * m->config.head_dim, narrow = m->config.kv_heads * m->config.head_dim;
+  const cov_param *t = &m->params->item[1];
+  if (t[WK].offset == t[WQ].offset + t[WQ].elems && t[WV].offset == t[WK].offset + t[WK].elems) {
+    m->qkv[0] = (covi_qkv_part){WQ, 0, wide + 2 * narrow};
+    m->n_qkv = 1;
+    return;
+  }
+  m->qkv[0] = (covi_qkv_part){WQ, 0, wide};
+  m->qkv[1] = (covi_qkv_part){WK, wide, narrow};
+  m->qkv[2] = (covi_qkv_part){WV, wide + narrow, narrow};
+  m->n_qkv = 3;
+}
+
+static cov_status verify_shape(const cov_llama_config *config, const cov_llama_shape *shape) {
+  COV_TRY(cov_llama_config_verify(config));
+  if (shape->batch < 1 || shape->seq_len < 1 || shape->seq_len > config->seq_len || shape->head_rows < 0 ||
+      shape->batch > ((int64_t)1 << 31) / shape->seq_len) {
+    return COV_FAIL(
+        COV_EUSAGE,
+        "model: micro-batch of %lld x %lld with head blocks of %lld rows; the length is 1 .. %lld (seq_len), "
+        "at most 2^31 positions together, head_rows is 0 or more",
+        (long long)shape->batch, (long long)shape->seq_len, (long long)shape->head_rows, (long long)config->seq_len);
+  }
+  return COV_OK;
+}
+
+/* The table must be the one that the configuration makes: names, shapes, order. */
+static cov_status verify_params(const cov_llama_config *config, const cov_params *params) {
+  cov_params want;
+  uint8_t have_digest[32], want_digest[32];
+  cov_params_create(&want);
+  cov_status st = cov_llama_params(config, &want);
+  if (st == COV_OK) {
+    cov_params_digest(params, have_digest);
+    cov_params_digest(&want, want_digest);
+    for (int i = 0; i < 32 && st == COV_OK; i++) {
+      if (have_digest[i] != want_digest[i]) {
+        st = COV_FAIL(COV_EUSAGE,
+                      "model: a table of %d tensors and %lld parameters is not that of this configuration "
+                      "(%d and %lld)",
+                      params->n, (long long)params->elems, want.n, (long long)want.elems);
+      }
+    }
+  }
+  cov_params_destroy(&want);
+  return st;
+}
+
+static cov_status verify_place(const cov_place *place) {
+  if (place->dtype != COV_F32) {
+    return COV_FAIL(COV_EUSAGE, "model: activations are f32 here; bf16 needs operations that cast weights and add "
+                                "gradients in f32");
+  }
+  if (place->space != COV_SPACE_HOST) return COV_FAIL(COV_EUSAGE, "model: this build runs it in host memory only");
+  if (place->threads < 1) return COV_FAIL(COV_EUSAGE, "model: %d threads; at least 1", place->threads);
+  return COV_OK;
+}
+
+cov_status cov_llama_create(const cov_llama_config *config, const cov_params *params, const cov_llama_shape *shape,
+                            const cov_ops *ops, const cov_place *place, cov_llama **model) {
+  cov_status st = COV_OK;
+  *model = NULL;
+  COV_TRY(verify_shape(config, shape));
+  COV_TRY(verify_place(place));
+  COV_TRY(verify_params(config, params));
+  cov_llama *m = calloc(1, sizeof *m);
+  if (!m) return COV_FAIL(COV_ENOMEM, "model object");
+  m->params = params;
+  m->ops = ops;
+  m->place = *place;
+  derive_sizes(m, config, shape);
+  plan_qkv(m);
+  m->owned_room = m->n_x + STATE_BUFFERS * m->n_state + OTHER_BUFFERS;
+  m->owned = calloc((size_t)m->owned_room, sizeof *m->owned);
+  m->x = calloc((size_t)m->n_x, sizeof *m->x);
+  m->state = calloc((size_t)m->n_state, sizeof *m->state);
+  if (!m->owned || !m->x || !m->state)
+    COV_FAIL_DONE(COV_ENOMEM, "bookkeeping of %lld layers", (long long)config->layers);
+  COV_TRY_DONE(take_all(m));
+  cov_rope_table(m->rope, m->shape.seq_len, m->config.head_dim, m->config.rope_theta);
+  *model = m;
+  m = NULL;
+done:
+  cov_llama_destroy(&m);
+  return st;
+}
+
+void cov_llama_destroy(cov_llama **model) {
+  cov_llama *m = *model;
+  if (!m) return;
+  for (int64_t i = 0; i < m->n_owned; i++) cov_mem_free(m->owned[i]);
+  free(m->owned);
+  free(m->x);
+  free(m->state);
+  free(m);
+  *model = NULL;
+}
+
+int64_t cov_llama_activation_bytes(const cov_llama_config *config, const cov_llama_shape *shape, const cov_ops *ops,
+                                   int threads) {
+  cov_llama m = {.ops = ops, .place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = threads}};
+  derive_sizes(&m, config, shape);
+  if (take_all(&m) != COV_OK) return -1;
+  return m.bytes;
+}
+
+/* ---- calls ---- */
+
+static cov_status verify_ids(const char *what, const int32_t *ids, int64_t R, int64_t T, int64_t vocab, int64_t low) {
+  for (int64_t r = 0; r < R; r++) {
+    if (ids[r] < low || ids[r] >= vocab) {
+      return COV_FAIL(COV_EDATA,
+                      "%s %d at position %lld of sequence %lld is outside the vocabulary of %lld; the data was made "
+                      "with another tokenizer, or is damaged",
+                      what, (int)ids[r], (long long)(r % T), (long long)(r / T), (long long)vocab);
+    }
+  }
+  return COV_OK;
+}
+
+static cov_status open_pass(cov_llama *m, const float *theta, const cov_llama_batch *batch, int with_targets,
+                            covi_pass *pass) {
+  if (batch->B < 1 || batch->T < 1 || batch->T > m->shape.seq_len || batch->B > m->rows / batch->T) {
+    return COV_FAIL(COV_EUSAGE, "micro-batch of %lld x %lld; this model has buffers for length %lld, %lld positions",
+                    (long long)batch->B, (long long)batch->T, (long long)m->shape.seq_len, (long long)m->rows);
+  }
+  *pass = (covi_pass){.m = m, .theta = theta, .batch = batch, .R = batch->B * batch->T};
+  COV_TRY(verify_ids("token", batch->tokens, pass->R, batch->T, m->config.vocab, 0));
+  if (!with_targets) return COV_OK;
+  if (!batch->targets) return COV_FAIL(COV_EUSAGE, "a loss was asked for, but the micro-batch has no targets");
+  return verify_ids("target", batch->targets, pass->R, batch->T, m->config.vocab, -1);
+}
+
+int64_t cov_llama_count_targets(const cov_llama_batch *batch) {
+  int64_t count = 0;
+  for (int64_t r = 0; r < batch->B * batch->T; r++) count += batch->targets[r] >= 0;
+  return count;
+}
+
+cov_status cov_llama_grad(cov_llama *model, const float *theta, const cov_llama_batch *batch, float grad_scale,
+                          float *grad, cov_llama_loss *loss) {
+  covi_pass pass;
+  if (model->shape.evaluate_only) return COV_FAIL(COV_EUSAGE, "this model was created for evaluation only");
+  if (!isfinite(grad_scale)) return COV_FAIL(COV_EUSAGE, "gradient scale %g is not finite", (double)grad_scale);
+  COV_TRY(open_pass(model, theta, batch, 1, &pass));
+  pass.grad = grad;
+  pass.grad_scale = grad_scale;
+  COV_TRY(covi_llama_forward(&pass, 1));
+  COV_TRY(covi_llama_head(&pass, NULL, loss));
+  return covi_llama_backward(&pass);
+}
+
+cov_status cov_llama_evaluate(cov_llama *model, const float *theta, const cov_llama_batch *batch, double *row_nats,
+                              cov_llama_loss *loss) {
+  covi_pass pass;
+  COV_TRY(open_pass(model, theta, batch, 1, &pass));
+  COV_TRY(covi_llama_forward(&pass, 0));
+  return covi_llama_head(&pass, row_nats, loss);
+}
+
+cov_status cov_llama_logits(cov_llama *model, const float *theta, const cov_llama_batch *batch, int64_t first_row,
+                            int64_t n_rows, float *logits) {
+  covi_pass pass;
+  COV_TRY(open_pass(model, theta, batch, 0, &pass));
+  if (first_row < 0 || n_rows < 0 || first_row > pass.R - n_rows) {
+    return COV_FAIL(COV_EUSAGE, "logits of %lld rows from %lld on; the micro-batch has %lld", (long long)n_rows,
+                    (long long)first_row, (long long)pass.R);
+  }
+  COV_TRY(covi_llama_forward(&pass, 0));
+  return covi_llama_project(&pass, first_row, n_rows, logits);
+}

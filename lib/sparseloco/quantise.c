@@ -1,0 +1,124 @@
+#include "sparseloco/quantise.h"
+
+#include <math.h>
+#include <stddef.h>
+
+#include "sparseloco/fixed.h"
+
+static void reference_moments(const float *v, int64_t n, int exponent, int64_t *words) {
+  int64_t sum = 0, sq_hi = 0, sq_lo = 0;
+  for (int64_t i = 0; i < n; i++) {
+    int64_t q = cov_fixed_value(cov_float_bits(v[i]), exponent);
+    uint64_t square = (uint64_t)q * (uint64_t)q;
+    sum += q;
+    sq_hi += (int64_t)(square >> 32);
+    sq_lo += (int64_t)(square & 0xFFFFFFFFu);
+  }
+  words[0] += sum;
+  words[1] += sq_hi;
+  words[2] += sq_lo;
+}
+
+static void reference_fit(const cov_quant_params *params, const int64_t *words, cov_quant_stats *stats) {
+  stats->shift = (float)cov_fixed_mean(words[0], stats->n, stats->exponent);
+  stats->scale = 1.0f;
+  if (stats->n < 2) return;
+  double deviation = cov_fixed_deviation(words[0], words[1], words[2], stats->n, stats->exponent);
+  double width = (double)params->range * deviation;
+  float scale = (float)(width / (double)params->bins);
+  if (scale > 0 && scale <= 3.402823466e38f) stats->scale = scale;
+}
+
+/* Nearest integer of t, ties to even, clamped to 0 .. top. */
+static uint8_t code_of(float t, int top) {
+  if (t <= 0.0f) return 0;
+  if (t >= (float)top) return (uint8_t)top;
+  int whole = (int)t;
+  float rest = t - (float)whole; /* exact */
+  if (rest > 0.5f || (rest == 0.5f && whole % 2 == 1)) whole++;
+  return (uint8_t)whole;
+}
+
+static void reference_codes(const cov_quant_params *params, const cov_quant_stats *stats, const float *v, int64_t n,
+                            uint8_t *code) {
+  float middle = (float)(params->bins / 2);
+  for (int64_t i = 0; i < n; i++) {
+    float centred = v[i] - stats->shift;
+    float steps = centred / stats->scale;
+    code[i] = code_of(steps + middle, params->bins - 1);
+  }
+}
+
+static void reference_table(const cov_quant_params *params, const cov_quant_stats *stats, const int64_t *counts,
+                            const int64_t *sums, float *table) {
+  for (int b = 0; b < params->bins; b++)
+    table[b] = counts[b] > 0 ? (float)cov_fixed_mean(sums[b], counts[b], stats->exponent) : 0.0f;
+}
+
+static void sign1_moments(const float *v, int64_t n, int exponent, int64_t *words) {
+  int64_t sum = 0;
+  for (int64_t i = 0; i < n; i++) sum += (int64_t)cov_fixed_magnitude(cov_float_bits(v[i]), exponent);
+  words[0] += sum;
+}
+
+static void sign1_fit(const cov_quant_params *params, const int64_t *words, cov_quant_stats *stats) {
+  (void)params;
+  stats->shift = 0;
+  stats->scale = (float)cov_fixed_mean(words[0], stats->n, stats->exponent);
+}
+
+static void sign1_codes(const cov_quant_params *params, const cov_quant_stats *stats, const float *v, int64_t n,
+                        uint8_t *code) {
+  (void)params, (void)stats;
+  for (int64_t i = 0; i < n; i++) code[i] = (uint8_t)(1u - (cov_float_bits(v[i]) >> 31));
+}
+
+static void sign1_table(const cov_quant_params *params, const cov_quant_stats *stats, const int64_t *counts,
+                        const int64_t *sums, float *table) {
+  (void)params, (void)counts, (void)sums;
+  table[0] = stats->scale > 0 ? -stats->scale : 0.0f;
+  table[1] = stats->scale;
+}
+
+static const cov_quantiser quantisers[] = {
+    {"reference", COV_QUANT_REFERENCE, 3, 1, reference_moments, reference_fit, reference_codes, reference_table},
+    {"sign1", COV_QUANT_SIGN1, 1, 0, sign1_moments, sign1_fit, sign1_codes, sign1_table},
+    {"none", COV_QUANT_NONE, 0, 0, NULL, NULL, NULL, NULL},
+};
+
+const cov_quantiser *cov_quantiser_get(int id) {
+  for (size_t i = 0; i < sizeof quantisers / sizeof *quantisers; i++) {
+    if ((int)quantisers[i].id == id) return &quantisers[i];
+  }
+  return NULL;
+}
+
+cov_status cov_quant_verify(const cov_quant_params *params) {
+  switch (params->id) {
+  case COV_QUANT_REFERENCE:
+    if (params->bins < 2 || params->bins > COV_BINS_MAX)
+      return COV_FAIL(COV_EUSAGE, "quantiser bins %d is outside [2, %d]", params->bins, COV_BINS_MAX);
+    if (!(params->range > 0 && params->range <= 1e6f))
+      return COV_FAIL(COV_EUSAGE, "quantiser range %g is outside (0, 1e6]", (double)params->range);
+    return COV_OK;
+  case COV_QUANT_SIGN1:
+    return params->bins == 2 ? COV_OK : COV_FAIL(COV_EUSAGE, "sign1 has 2 bins, not %d", params->bins);
+  case COV_QUANT_NONE:
+    return params->bins == 0 ? COV_OK : COV_FAIL(COV_EUSAGE, "without a quantiser bins is 0, not %d", params->bins);
+  }
+  return COV_FAIL(COV_EUSAGE, "there is no quantiser number %d", (int)params->id);
+}
+
+int cov_quant_code_bits(int id, int bins) {
+  if (id == COV_QUANT_NONE) return 32;
+  int bits = 1;
+  while ((1 << bits) < bins) bits++;
+  return bits;
+}
+
+void cov_quant_count(const float *v, const uint8_t *code, int64_t n, int exponent, int64_t *counts, int64_t *sums) {
+  for (int64_t i = 0; i < n; i++) {
+    counts[code[i]]++;
+    sums[code[i]] += cov_fixed_value(cov_float_bits(v[i]), exponent);
+  }
+}

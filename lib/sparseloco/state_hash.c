@@ -1,0 +1,124 @@
+#include "sparseloco/state_hash.h"
+
+#include <string.h>
+
+#include "base/hash.h"
+#include "sparseloco/fixed.h"
+#include "sparseloco/format.h"
+
+enum { BLOCK_ELEMS = 4096 };
+
+static const uint64_t elem_seed[2] = {0x636F76656E616E74u, 0x7374617465206861u};
+static const uint64_t block_seed[2] = {0x6F75746572206131u, 0x7368206C616E6531u};
+
+static uint64_t key_of(uint64_t seed, uint64_t i) {
+  uint64_t z = seed + (i + 1) * 0x9E3779B97F4A7C15u;
+  z ^= z >> 30;
+  z *= 0xBF58476D1CE4E5B9u;
+  z ^= z >> 27;
+  z *= 0x94D049BB133111EBu;
+  z ^= z >> 31;
+  return z | 1;
+}
+
+typedef struct {
+  uint64_t lane[2][BLOCK_ELEMS];
+} block_keys;
+
+static void fill_keys(block_keys *keys) {
+  for (int lane = 0; lane < 2; lane++) {
+    for (int i = 0; i < BLOCK_ELEMS; i++) keys->lane[lane][i] = key_of(elem_seed[lane], (uint64_t)i);
+  }
+}
+
+static void leaf_with(const block_keys *keys, const float *x, int64_t n, uint8_t *leaf) {
+  uint64_t sum[2] = {0, 0};
+  for (int64_t first = 0; first < n; first += BLOCK_ELEMS) {
+    int64_t count = n - first < BLOCK_ELEMS ? n - first : BLOCK_ELEMS;
+    uint64_t block[2] = {0, 0};
+    for (int64_t i = 0; i < count; i++) {
+      uint64_t bits = cov_float_bits(x[first + i]);
+      block[0] += keys->lane[0][i] * bits;
+      block[1] += keys->lane[1][i] * bits;
+    }
+    for (int lane = 0; lane < 2; lane++)
+      sum[lane] += key_of(block_seed[lane], (uint64_t)(first / BLOCK_ELEMS)) * block[lane];
+  }
+  covi_put(leaf, sum[0], 8);
+  covi_put(leaf + 8, sum[1], 8);
+}
+
+void cov_leaf_compute(const float *x, int64_t n, uint8_t leaf[COV_LEAF_BYTES]) {
+  block_keys keys;
+  fill_keys(&keys);
+  leaf_with(&keys, x, n, leaf);
+}
+
+void cov_shard_leaves(const cov_shard *shard, const float *theta, cov_layout layout, uint8_t *leaves) {
+  block_keys keys;
+  fill_keys(&keys);
+  for (int t = 0; t < shard->grid->n; t++) {
+    const cov_shard_part *part = &shard->part[t];
+    int64_t band_elems = shard->grid->tensor[t].band_elems;
+    const float *own = theta + cov_shard_offset(shard, layout, t);
+    for (int64_t b = 0; b < part->n_bands; b++)
+      leaf_with(&keys, own + b * band_elems, band_elems, leaves + (part->leaf + b) * COV_LEAF_BYTES);
+  }
+}
+
+cov_status cov_leaves_assemble(const cov_grid *grid, int G, const uint8_t *gathered, size_t bytes, uint8_t *leaves) {
+  if (bytes != (size_t)grid->n_bands * COV_LEAF_BYTES)
+    return COV_FAIL(COV_EBUG, "%zu bytes of leaves were gathered for %lld bands", bytes, (long long)grid->n_bands);
+  for (int g = 0; g < G; g++) {
+    cov_shard shard;
+    COV_TRY(cov_shard_create(grid, g, G, &shard));
+    for (int t = 0; t < grid->n; t++) {
+      const cov_shard_part *part = &shard.part[t];
+      memcpy(leaves + (grid->tensor[t].band_first + part->band) * COV_LEAF_BYTES,
+             gathered + part->leaf * COV_LEAF_BYTES, (size_t)part->n_bands * COV_LEAF_BYTES);
+    }
+    gathered += shard.n_bands * COV_LEAF_BYTES;
+    cov_shard_destroy(&shard);
+  }
+  return COV_OK;
+}
+
+static void add_int(cov_blake2b *s, uint64_t value, int bytes) {
+  uint8_t le[8];
+  covi_put(le, value, bytes);
+  cov_blake2b_add(s, le, (size_t)bytes);
+}
+
+static void add_tensor(cov_blake2b *s, const cov_grid *grid, const uint8_t *leaves, int t) {
+  const cov_param *p = &grid->params->item[t];
+  const cov_grid_tensor *gt = &grid->tensor[t];
+  size_t name_bytes = strlen(p->name);
+  add_int(s, name_bytes, 4);
+  cov_blake2b_add(s, p->name, name_bytes);
+  add_int(s, (uint64_t)p->dims, 4);
+  add_int(s, (uint64_t)p->rows, 8);
+  add_int(s, (uint64_t)p->cols, 8);
+  add_int(s, (uint64_t)gt->h, 4);
+  add_int(s, (uint64_t)gt->w, 4);
+  add_int(s, (uint64_t)gt->n_bands, 8);
+  cov_blake2b_add(s, leaves + gt->band_first * COV_LEAF_BYTES, (size_t)gt->n_bands * COV_LEAF_BYTES);
+}
+
+void cov_tensor_hash(const cov_grid *grid, const uint8_t *leaves, int t, uint8_t hash[COV_TENSOR_HASH_BYTES]) {
+  static const char domain[] = "covenant tensor 1";
+  cov_blake2b s;
+  cov_blake2b_open(&s, COV_TENSOR_HASH_BYTES);
+  cov_blake2b_add(&s, domain, sizeof domain - 1);
+  add_tensor(&s, grid, leaves, t);
+  cov_blake2b_close(&s, hash);
+}
+
+void cov_state_hash(const cov_grid *grid, const uint8_t *leaves, uint8_t hash[COV_STATE_HASH_BYTES]) {
+  static const char domain[] = "covenant state 1";
+  cov_blake2b s;
+  cov_blake2b_open(&s, COV_STATE_HASH_BYTES);
+  cov_blake2b_add(&s, domain, sizeof domain - 1);
+  add_int(&s, (uint64_t)grid->n, 4);
+  for (int t = 0; t < grid->n; t++) add_tensor(&s, grid, leaves, t);
+  cov_blake2b_close(&s, hash);
+}

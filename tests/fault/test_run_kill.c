@@ -1,0 +1,149 @@
+/* covenant-test: timeout=300
+ * Processes of a real run are killed with SIGKILL in mid-round: their peer ends as a whole, the others finish the round
+ * and the run without it, with equal bits. So do they with a peer whose parameters were changed behind its back. */
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "comm/segment.h"
+#include "model/llama.h"
+#include "report/metrics.h"
+#include "run.h"
+#include "support.h"
+
+static test_run run;
+/* Long enough to be hit in the middle, and a link timeout that a busy machine's disk does not reach by itself. */
+static const char *const long_run[] = {"run.rounds=14",
+                                       "sync.inner_steps=60",
+                                       "data.batch_seqs=16",
+                                       "data.micro_batch_seqs=16",
+                                       "exchange.link_timeout=8s",
+                                       NULL};
+/* Nobody dies in this one, and it must not come to its end by itself. */
+static const char *const endless_run[] = {"run.rounds=2000", "sync.inner_steps=60", "data.batch_seqs=16",
+                                          "data.micro_batch_seqs=16", NULL};
+
+static int prepare(void **state) {
+  (void)state;
+  test_run_prepare(&run);
+  return 0;
+}
+
+static int64_t peers_in(int64_t row) {
+  char path[400];
+  double value;
+  cov_csv csv;
+  snprintf(path, sizeof path, "%s/metrics.csv", run.dir);
+  assert_ok(cov_csv_read(path, &csv));
+  assert_ok(cov_csv_number(&csv, row < 0 ? csv.n_rows + row : row, cov_csv_column(&csv, "peers_in"), &value));
+  cov_csv_close(&csv);
+  return (int64_t)value;
+}
+
+static void kill_one(const char *name, int victim, const char *program, const char *const *settings) {
+  test_run_start(&run, name, settings);
+  assert_true(test_run_reach(&run, 2));
+  pid_t train = test_run_pid(&run, victim, "train"), sync = test_run_pid(&run, victim, "sync");
+  assert_int_equal(kill(strcmp(program, "train") == 0 ? train : sync, SIGKILL), 0);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "done");
+  assert_true(kill(train, 0) != 0 && errno == ESRCH); /* the whole peer is gone */
+  assert_true(kill(sync, 0) != 0 && errno == ESRCH);
+  assert_int_equal(peers_in(0), 4);
+  assert_int_equal(peers_in(-1), 3);
+  const char *hash = NULL;
+  for (int peer = 0; peer < 4; peer++) {
+    if (peer == victim) continue;
+    const char *own = test_run_final_hash(&run, peer);
+    if (hash) assert_string_equal(own, hash);
+    hash = own;
+  }
+}
+
+static void a_train_rank_dies(void **state) {
+  (void)state;
+  kill_one("train", 2, "train", long_run);
+}
+
+static void a_sync_rank_dies(void **state) {
+  (void)state;
+  kill_one("sync", 3, "sync", long_run);
+}
+
+static void the_proposer_dies(void **state) {
+  (void)state;
+  kill_one("proposer", 0, "sync", long_run);
+}
+
+/* Parameters of the tiny model, as the programs have them. */
+static void flip_a_bit_of_theta(int peer) {
+  cov_llama_config config = {.vocab = 257,
+                             .dim = 32,
+                             .layers = 1,
+                             .heads = 2,
+                             .kv_heads = 1,
+                             .ffn = 64,
+                             .seq_len = 32,
+                             .rope_theta = 10000,
+                             .norm_eps = 1e-6,
+                             .tied = 1,
+                             .depth_init = 1,
+                             .init_std = 0.02};
+  cov_params params;
+  cov_segment *segment;
+  char path[400];
+  cov_params_create(&params);
+  assert_ok(cov_llama_params(&config, &params));
+  cov_segment_params want = {.peer = peer, .span = params.span};
+  cov_params_digest(&params, want.layout_digest);
+  snprintf(path, sizeof path, "%s/peers/%d/segment", run.dir, peer);
+  assert_ok(cov_segment_open(path, &want, &(cov_wait){.timeout_s = 10}, &segment));
+  uint32_t *word = (uint32_t *)cov_segment_theta(segment) + 7;
+  *word ^= 1u << 20;
+  cov_segment_destroy(&segment);
+  cov_params_destroy(&params);
+}
+
+static void a_flipped_bit_stops_its_peer(void **state) {
+  (void)state;
+  char path[400], *log;
+  size_t bytes;
+  test_run_start(&run, "flip", long_run);
+  assert_true(test_run_reach(&run, 2));
+  flip_a_bit_of_theta(1);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "done");
+  assert_int_equal(peers_in(-1), 3);
+  assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 2));
+  assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 3));
+  snprintf(path, sizeof path, "%s/logs/peer-1-sync-0.log", run.dir);
+  assert_ok(cov_file_read(path, 1 << 20, &log, &bytes));
+  assert_non_null(strstr(log, "its state is not to be trusted"));
+  free(log);
+}
+
+static void ctrl_c_ends_at_a_round_boundary(void **state) {
+  (void)state;
+  test_run_start(&run, "stop", endless_run);
+  assert_true(test_run_reach(&run, 2));
+  assert_int_equal(kill(run.launch, SIGINT), 0);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "stopped");
+  const char *hash = test_run_final_hash(&run, 0);
+  for (int peer = 1; peer < 4; peer++) assert_string_equal(test_run_final_hash(&run, peer), hash);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_train_rank_dies),
+      cmocka_unit_test(a_sync_rank_dies),
+      cmocka_unit_test(the_proposer_dies),
+      cmocka_unit_test(a_flipped_bit_stops_its_peer),
+      cmocka_unit_test(ctrl_c_ends_at_a_round_boundary),
+  };
+  return cmocka_run_group_tests(tests, prepare, NULL);
+}

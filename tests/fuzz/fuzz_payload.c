@@ -1,0 +1,129 @@
+/* libFuzzer entry for the payload parser: whatever arrives is refused or decodes to something lawful.
+ *
+ * Byte 0 chooses the quantiser (low two bits) and how the rest is used: as the payload itself, or (bit 2) as edits of a
+ * valid one, three bytes each (offset low, offset high, value), with the digest made good afterwards, so that the
+ * fuzzer gets behind the checksum. */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "sparseloco/encoder.h"
+#include "sparseloco/fixed.h"
+#include "sparseloco/outer.h"
+#include "sparseloco/payload.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { N_TENSORS = 3, SPAN = 96 + 16 + 16 };
+
+static cov_param items[N_TENSORS] = {
+    {.name = "matrix", .dims = 2, .rows = 8, .cols = 12, .elems = 96},
+    {.name = "gain", .dims = 1, .rows = 1, .cols = 10, .elems = 10, .offset = 96},
+    {.name = "prime", .dims = 1, .rows = 1, .cols = 7, .elems = 7, .offset = 112},
+};
+static const cov_params params = {.item = items, .n = N_TENSORS, .elems = 113, .span = SPAN};
+static const cov_quant_params quants[4] = {{.id = COV_QUANT_REFERENCE, .bins = 4, .range = 6},
+                                           {.id = COV_QUANT_REFERENCE, .bins = 5, .range = 6},
+                                           {.id = COV_QUANT_SIGN1, .bins = 2},
+                                           {.id = COV_QUANT_NONE}};
+static const uint8_t zeros[32];
+
+static void must(int condition) {
+  if (!condition) abort();
+}
+
+/* A valid payload to start from. */
+static uint8_t *valid_payload(const cov_grid *grid, const cov_quant_params *quant, size_t *bytes) {
+  uint16_t indices[256];
+  uint8_t codes[256];
+  float values[256], tables[N_TENSORS * 5];
+  int at = 0;
+  for (int t = 0; t < grid->n; t++) {
+    for (int64_t c = 0; c < grid->tensor[t].n_chunks; c++) {
+      for (int i = 0; i < grid->tensor[t].k; i++, at++) {
+        indices[at] = (uint16_t)i;
+        codes[at] = (uint8_t)(at % 2);
+        values[at] = (float)(at - 20);
+      }
+    }
+  }
+  for (int i = 0; i < N_TENSORS * 5; i++) tables[i] = (float)(i - 7);
+  int quantised = quant->id != COV_QUANT_NONE;
+  cov_piece content = {.tables = quantised ? tables : NULL,
+                       .indices = indices,
+                       .codes = quantised ? codes : NULL,
+                       .values = quantised ? NULL : values};
+  cov_payload_head head = {.strategy = COV_STRATEGY_SPARSELOCO};
+  cov_shard shard;
+  must(cov_shard_create(grid, 0, 1, &shard) == COV_OK);
+  size_t piece_bytes = cov_piece_bytes(&shard, quant);
+  uint8_t *piece = malloc(piece_bytes);
+  cov_piece_write(&shard, quant, &content, piece);
+  *bytes = cov_payload_bytes(grid, quant);
+  uint8_t *payload = malloc(*bytes);
+  must(cov_payload_write(grid, quant, &head, 1, piece, piece_bytes, payload) == COV_OK);
+  free(piece);
+  cov_shard_destroy(&shard);
+  return payload;
+}
+
+static void edit(uint8_t *payload, size_t bytes, const uint8_t *data, size_t size) {
+  size_t covered = bytes - COV_PAYLOAD_DIGEST_BYTES - COV_PAYLOAD_SIGNATURE_BYTES;
+  for (; size >= 3; data += 3, size -= 3) payload[((size_t)data[0] | (size_t)data[1] << 8) % covered] = data[2];
+  cov_hash(payload, covered, COV_PAYLOAD_DIGEST_BYTES, payload + covered);
+}
+
+/* Everything that was accepted is in bounds, and an outer step can be taken with it. */
+static void use(const cov_grid *grid, const cov_payload_view *view) {
+  for (int t = 0; t < grid->n; t++) {
+    const cov_grid_tensor *gt = &grid->tensor[t];
+    for (int64_t c = 0; c < gt->n_chunks; c++) {
+      uint16_t index[64];
+      float value[64];
+      cov_payload_chunk(view, t, c, index, value);
+      for (int i = 0; i < gt->k; i++) {
+        must(index[i] < gt->chunk_elems && (i == 0 || index[i - 1] < index[i]));
+        must((cov_float_bits(value[i]) & COV_MAGNITUDE_MASK) <= cov_float_bits(COV_VALUE_MAX));
+      }
+    }
+  }
+  cov_shard shard;
+  float theta[SPAN] = {0};
+  cov_outer_params outer = {.alpha = 0.7f, .clip = 1};
+  must(cov_shard_create(grid, 0, 1, &shard) == COV_OK);
+  must(cov_outer_apply(&shard, &view, 1, &outer, theta, theta, COV_LAYOUT_SPAN, NULL) == COV_OK);
+  cov_shard_destroy(&shard);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+  static cov_grid grid;
+  if (!grid.tensor) must(cov_grid_create(&params, 8, 6, &grid) == COV_OK);
+  if (size < 1) return 0;
+  const cov_quant_params *quant = &quants[data[0] & 3];
+  cov_payload_expect expect = {.grid = &grid,
+                               .quant = *quant,
+                               .strategy = COV_STRATEGY_SPARSELOCO,
+                               .run_id = zeros,
+                               .params_digest = zeros,
+                               .peer = -1};
+  size_t bytes = size - 1;
+  uint8_t *payload;
+  if (data[0] & 4) {
+    payload = valid_payload(&grid, quant, &bytes);
+    edit(payload, bytes, data + 1, size - 1);
+  } else {
+    payload = malloc(bytes + 1);
+    memcpy(payload, data + 1, bytes);
+  }
+  cov_payload_view view;
+  cov_payload_head head;
+  cov_status peeked = cov_payload_peek(payload, bytes, &head);
+  cov_status st = cov_payload_check(payload, bytes, &expect, &view);
+  must(st == COV_OK || st == COV_EREMOTE);
+  must(st != COV_OK || peeked == COV_OK);
+  if (st == COV_OK) use(&grid, &view);
+  cov_payload_close(&view);
+  free(payload);
+  return 0;
+}

@@ -1,0 +1,110 @@
+/* Status list, memory accounting, BLAKE2b, whole-file read and write. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/memory.h"
+#include "support.h"
+
+static void exit_codes_are_the_documented_ones(void **state) {
+  (void)state;
+  assert_int_equal(cov_status_exit_code(COV_OK), 0);
+  assert_int_equal(cov_status_exit_code(COV_EUSAGE), 2);
+  assert_int_equal(cov_status_exit_code(COV_EMISMATCH), 9);
+  assert_int_equal(cov_status_exit_code(COV_EBUG), 70);
+  assert_string_equal(cov_status_name(COV_EIO), "COV_EIO");
+}
+
+static void a_failure_keeps_its_message(void **state) {
+  (void)state;
+  assert_int_equal(COV_FAIL(COV_EDATA, "shard %d is short", 7), COV_EDATA);
+  assert_string_equal(cov_error_text(), "shard 7 is short");
+  assert_int_equal(COV_FAIL(COV_EIO, "while loading: %s", cov_error_text()), COV_EIO);
+  assert_string_equal(cov_error_text(), "while loading: shard 7 is short");
+}
+
+static void memory_is_zeroed_aligned_and_accounted(void **state) {
+  (void)state;
+  void *p, *q;
+  assert_ok(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_GRADS, 1000, &p));
+  assert_int_equal((uintptr_t)p % 64, 0);
+  for (int i = 0; i < 1000; i++) assert_int_equal(((char *)p)[i], 0);
+  assert_ok(cov_mem_array(COV_SPACE_HOST, COV_MEM_GRADS, 10, 50, &q));
+  assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_GRADS), 1500);
+  cov_mem_free(p);
+  assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_GRADS), 500);
+  assert_int_equal(cov_mem_peak_bytes(COV_SPACE_HOST, COV_MEM_GRADS), 1500);
+  cov_mem_free(q);
+  assert_status(cov_mem_array(COV_SPACE_HOST, COV_MEM_GRADS, SIZE_MAX / 2, 3, &p), COV_ENOMEM);
+  assert_null(p);
+}
+
+static void blake2b_matches_rfc_7693(void **state) {
+  (void)state;
+  uint8_t digest[64];
+  char text[129];
+  cov_hash("abc", 3, 64, digest); /* RFC 7693 appendix A */
+  cov_hex(digest, 64, text);
+  assert_string_equal(text, "ba80a53f981c4d0d6a2797b69f12f6e94c212f14685ac4b74b12bb6fdbffa2d1"
+                            "7d87c5392aab792dc252d5de4533cc9518d38aa8dbf1925ab92386edd4009923");
+  cov_hash("", 0, 32, digest);
+  cov_hex(digest, 32, text);
+  assert_string_equal(text, "0e5751c026e543b2e8ab2eb06099daa1d1e5df47778f7787faab45cdf12fe3a8");
+}
+
+static void blake2b_does_not_depend_on_the_pieces(void **state) {
+  (void)state;
+  uint8_t data[1000], whole[16], pieces[16];
+  for (size_t i = 0; i < sizeof data; i++) data[i] = (uint8_t)(i * 7);
+  cov_hash(data, sizeof data, 16, whole);
+  for (size_t step = 1; step < 300; step += 37) {
+    cov_blake2b s;
+    cov_blake2b_open(&s, 16);
+    for (size_t at = 0; at < sizeof data; at += step) {
+      cov_blake2b_add(&s, data + at, at + step <= sizeof data ? step : sizeof data - at);
+    }
+    cov_blake2b_close(&s, pieces);
+    assert_memory_equal(whole, pieces, 16);
+  }
+}
+
+static void files_are_written_whole(void **state) {
+  (void)state;
+  char path[512], *data;
+  size_t bytes;
+  const char *folder = test_folder();
+  assert_ok(cov_path(path, sizeof path, "%s/a/b/file", folder));
+  assert_status(cov_file_write(path, "x", 1), COV_EIO);
+  assert_status(cov_file_read(path, 100, &data, &bytes), COV_EIO);
+  assert_ok(cov_path(path, sizeof path, "%s/a/b", folder));
+  assert_ok(cov_dir_make(path));
+  assert_ok(cov_path(path, sizeof path, "%s/a/b/file", folder));
+  assert_ok(cov_file_write(path, "x", 1));
+  assert_ok(cov_file_read(path, 100, &data, &bytes));
+  assert_string_equal(data, "x");
+  free(data);
+}
+
+static void a_file_larger_than_the_limit_is_refused(void **state) {
+  (void)state;
+  char path[512], *data;
+  size_t bytes;
+  assert_ok(cov_path(path, sizeof path, "%s/file", test_folder()));
+  assert_ok(cov_file_write(path, "0123456789", 10));
+  assert_ok(cov_file_read(path, 10, &data, &bytes));
+  assert_int_equal(bytes, 10);
+  assert_string_equal(data, "0123456789");
+  free(data);
+  assert_status(cov_file_read(path, 9, &data, &bytes), COV_EDATA);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(exit_codes_are_the_documented_ones),      cmocka_unit_test(a_failure_keeps_its_message),
+      cmocka_unit_test(memory_is_zeroed_aligned_and_accounted),  cmocka_unit_test(blake2b_matches_rfc_7693),
+      cmocka_unit_test(blake2b_does_not_depend_on_the_pieces),   cmocka_unit_test(files_are_written_whole),
+      cmocka_unit_test(a_file_larger_than_the_limit_is_refused),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,126 @@
+/* covenant-test: timeout=120
+ * `covenant data` as people and scripts see it: exit codes, messages, output. Skipped where the program is not built.
+ */
+#include <sys/wait.h>
+
+#include "data_fixture.h"
+#ifdef COVENANT_HAVE_JANSSON
+#include <jansson.h>
+#endif
+
+static char output[16384];
+
+/* Runs `covenant data ARGUMENTS`, with both streams in `output`; its exit code. */
+static int run(const char *arguments) {
+  char command[4096];
+  const char *bin = getenv("COVENANT_BIN");
+  snprintf(command, sizeof command, "%s/covenant", bin ? bin : "build/debug/bin");
+  if (!cov_file_exists(command)) {
+    printf("skipped: %s is not built\n", command);
+    skip();
+  }
+  snprintf(command, sizeof command, "cd '%s' && '%s/covenant' data %s 2>&1", base_folder, bin ? bin : "build/debug/bin",
+           arguments);
+  FILE *f = popen(command, "r");
+  assert_non_null(f);
+  size_t n = fread(output, 1, sizeof output - 1, f);
+  output[n] = '\0';
+  int rc = pclose(f);
+  assert_true(WIFEXITED(rc));
+  return WEXITSTATUS(rc);
+}
+
+static void assert_printed(const char *what) {
+  if (!strstr(output, what)) fail_msg("'%s' is not in: %s", what, output);
+}
+
+static void help_is_on_one_screen(void **state) {
+  (void)state;
+  static const char *const commands[] = {"--help", "prepare --help", "stats --help", "corpus --help"};
+  for (int i = 0; i < 4; i++) {
+    int lines = 0;
+    assert_int_equal(run(commands[i]), 0);
+    for (char *p = output; *p; p++) lines += *p == '\n';
+    assert_in_range(lines, 5, 40);
+    assert_printed("usage: covenant data");
+  }
+  assert_int_equal(run(""), 2);
+}
+
+static void usage_errors_exit_with_2(void **state) {
+  (void)state;
+  put_paragraphs("in.txt", 0, 100);
+  static const char *const cases[][2] = {
+      {"prepair", "no such command"},
+      {"prepare --input in.txt", "--out DIR is missing"},
+      {"prepare --out x", "--input FILE... is missing"},
+      {"prepare --input in.txt --out x --vocabulary 5", "--vocabulary: no such flag"},
+      {"prepare --input in.txt --out x --vocab five", "'five' is not an integer"},
+      {"prepare --input in.txt --out x --heldout nan", "'nan' is not a number"},
+      {"prepare --input in.txt --out x --heldout 2", "held-out fraction 2"},
+      {"prepare --input in.txt --out x --document page", "not a 'page'"},
+      {"prepare --input in.txt --out x --format csv", "'csv' is not one of"},
+      {"prepare --input in.txt --out x --invalid-utf8 keep", "'keep' is not one of"},
+      {"prepare --input in.txt --out x --tokenizer wordpiece", "neither 'sentencepiece' nor 'bytes'"},
+      {"prepare --input in.txt --out", "--out needs a value"},
+      {"prepare in.txt --out x", "inputs follow --input"},
+      {"prepare --force=1 --input in.txt --out x", "takes no value"},
+      {"stats", "name one folder"},
+      {"corpus", "--out DIR is missing"},
+      {"corpus --out x --source web", "not 'web'"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    int rc = run(cases[i][0]);
+    if (rc != 2) fail_msg("data %s: exit code %d, not 2: %s", cases[i][0], rc, output);
+    assert_printed(cases[i][1]);
+  }
+  assert_false(cov_file_exists(in_base("x")));
+}
+
+static void data_errors_exit_with_3_and_files_with_5(void **state) {
+  (void)state;
+  put("bad.txt", "abc\n\n\xff\n");
+  assert_int_equal(run("prepare --input bad.txt --out y --tokenizer bytes"), 3);
+  assert_printed("bad.txt is not valid UTF-8");
+  assert_int_equal(run("prepare --input absent.txt --out y"), 5);
+  assert_int_equal(run("stats y"), 3);
+  assert_printed("holds no prepared data");
+  assert_int_equal(run("corpus --out z --source wordnet --share ."), 3);
+}
+
+static void a_folder_is_prepared_and_measured(void **state) {
+  (void)state;
+  put_paragraphs("one.txt", 0, 300);
+  put_paragraphs("two.txt", 200, 300);
+  const char *prepare = "prepare --input one.txt two.txt --out data --tokenizer=bytes --heldout 0.1";
+  assert_int_equal(run(prepare), 0);
+  assert_printed("100 duplicate and 0 empty");
+  assert_int_equal(run(prepare), 0);
+  assert_printed("nothing was done");
+  assert_int_equal(run("prepare --input one.txt --out data --tokenizer bytes"), 2);
+  assert_printed("--force");
+  assert_int_equal(run("stats data --verify"), 0);
+  assert_printed("unigram");
+  assert_printed("bigram");
+  assert_int_equal(run("stats data --tokens 500 --json"), 0);
+#ifdef COVENANT_HAVE_JANSSON
+  json_t *o = json_loads(output, 0, NULL);
+  assert_non_null(o);
+  assert_int_equal(json_integer_value(json_object_get(o, "scored_tokens")), 500);
+  assert_int_equal(json_integer_value(json_object_get(o, "vocab")), 257);
+  double unigram = json_real_value(json_object_get(o, "unigram_nats")),
+         bigram = json_real_value(json_object_get(o, "bigram_nats"));
+  assert_true(unigram > 1 && unigram < 5.6 && bigram > 0 && bigram < unigram);
+  json_decref(o);
+#endif
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(help_is_on_one_screen),
+      cmocka_unit_test(usage_errors_exit_with_2),
+      cmocka_unit_test(data_errors_exit_with_3_and_files_with_5),
+      cmocka_unit_test(a_folder_is_prepared_and_measured),
+  };
+  return cmocka_run_group_tests(tests, open_base_folder, NULL);
+}

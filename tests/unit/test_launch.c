@@ -1,0 +1,227 @@
+/* `covenant launch --dry-run` of the built program: the mpirun line, and every refusal before anything is started. */
+#include <sys/file.h>
+#include <fcntl.h>
+
+#include "launch_fixture.h"
+
+static char *output; /* of the last command: stdout, then stderr */
+
+/* Runs `VARIABLES bin/covenant launch ARGUMENTS` in the scratch folder; its exit code. */
+static int launch_with(const char *variables, const char *arguments) {
+  char command[4096];
+  snprintf(command, sizeof command,
+           "cd '%s' && %s bin/covenant launch %s > out 2> err; rc=$?; cat err >> out; exit $rc", base_folder, variables,
+           arguments);
+  int status = system(command);
+  free(output);
+  output = text_of("out");
+  assert_true(WIFEXITED(status));
+  return WEXITSTATUS(status);
+}
+
+static int launch(const char *arguments) {
+  return launch_with("", arguments);
+}
+
+static void assert_printed(const char *what) {
+  if (!strstr(output, what)) fail_msg("'%s' is not in: %s", what, output);
+}
+
+/* Removes what depends on the machine from the line: the variables of root, and the flag for containers. */
+static void strip(void) {
+  static const char root[] = "env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PRTE_ALLOW_RUN_AS_ROOT=1 "
+                             "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1 ";
+  static const char copy[] = " --mca btl_vader_single_copy_mechanism none";
+  assert_int_equal(strncmp(output, root, strlen(root)) == 0, geteuid() == 0);
+  if (geteuid() == 0) memmove(output, output + strlen(root), strlen(output + strlen(root)) + 1);
+  char *at = strstr(output, copy);
+  if (at) memmove(at, at + strlen(copy), strlen(at + strlen(copy)) + 1);
+}
+
+/* `want` with each '@' replaced by the folder of the programs. */
+static void assert_line(const char *want) {
+  char *text = NULL;
+  size_t bytes = 0;
+  FILE *f = open_memstream(&text, &bytes);
+  for (; *want; want++) {
+    if (*want == '@') {
+      fputs(in_base("bin"), f);
+    } else {
+      fputc(*want, f);
+    }
+  }
+  fclose(f);
+  strip();
+  assert_string_equal(output, text);
+  free(text);
+}
+
+#define COMMON "data.dir=data run.dir=r run.peers=2"
+
+static void two_peers_on_one_host(void **state) {
+  (void)state;
+  assert_int_equal(launch("--dry-run " COMMON " train.threads=3"), 0);
+#define SETTINGS COMMON " train.threads=3"
+  assert_line("mpirun --enable-recovery --bind-to none --oversubscribe"
+              " -np 1 -x OMP_NUM_THREADS=3 @/covenant-train " SETTINGS " --peer 0 --shard 0"
+              " : -np 1 -x OMP_NUM_THREADS=3 @/covenant-sync " SETTINGS " --peer 0 --shard 0"
+              " : -np 1 -x OMP_NUM_THREADS=3 @/covenant-train " SETTINGS " --peer 1 --shard 0"
+              " : -np 1 -x OMP_NUM_THREADS=3 @/covenant-sync " SETTINGS " --peer 1 --shard 0"
+              " : -np 1 -x OMP_NUM_THREADS=3 @/covenant-eval " SETTINGS " --peer 0 --shard 0\n");
+#undef SETTINGS
+}
+
+static void two_peers_on_two_hosts(void **state) {
+  (void)state;
+  put("a.yaml", "run:\n  hosts: \"n1,n2\"\n");
+  const char *variables = "env -u UCX_TLS UCX_NET_DEVICES=wan0";
+  assert_int_equal(launch_with(variables, "-c a.yaml --dry-run " COMMON " run.eval_ranks=0 run.sync_ranks=2"), 0);
+#define SETTINGS "-c a.yaml " COMMON " run.eval_ranks=0 run.sync_ranks=2"
+#define X        " -x OMP_NUM_THREADS=1 -x UCX_NET_DEVICES=wan0 "
+  assert_line("mpirun --enable-recovery --bind-to none --mca pml ucx --mca opal_common_ucx_tls any"
+              " --mca opal_common_ucx_devices any --mca btl self"
+              " -np 1 --host n1:3" X "@/covenant-train " SETTINGS " --peer 0 --shard 0"
+              " : -np 1 --host n1:3" X "@/covenant-sync " SETTINGS " --peer 0 --shard 0"
+              " : -np 1 --host n1:3" X "@/covenant-sync " SETTINGS " --peer 0 --shard 1"
+              " : -np 1 --host n2:3" X "@/covenant-train " SETTINGS " --peer 1 --shard 0"
+              " : -np 1 --host n2:3" X "@/covenant-sync " SETTINGS " --peer 1 --shard 0"
+              " : -np 1 --host n2:3" X "@/covenant-sync " SETTINGS " --peer 1 --shard 1\n");
+#undef X
+#undef SETTINGS
+}
+
+static int count(const char *what) {
+  int n = 0;
+  for (const char *at = output; (at = strstr(at, what)); at++) n++;
+  return n;
+}
+
+static void peers_on_one_named_host_share_it(void **state) {
+  (void)state;
+  assert_int_equal(launch("--dry-run " COMMON " run.hosts=n1,n1"), 0);
+  assert_int_equal(count("--host n1:5 "), 5);
+  assert_printed("--oversubscribe");
+  assert_null(strstr(output, "ucx"));
+}
+
+static void slurm_nodes_are_shared_out(void **state) {
+  (void)state;
+  const char *script = put("scontrol", "#!/bin/sh\n[ \"$*\" = 'show hostnames n[1-2]' ] && echo n1 && echo n2\n");
+  assert_int_equal(chmod(script, 0755), 0);
+  const char *variables = "PATH=.:$PATH SLURM_JOB_NODELIST='n[1-2]'";
+  assert_int_equal(launch_with(variables, "--dry-run data.dir=data run.dir=r run.peers=4 run.eval_ranks=0"), 0);
+  assert_int_equal(count("--host n1:4 "), 4);
+  assert_int_equal(count("--host n2:4 "), 4);
+  assert_printed("--oversubscribe");
+  assert_printed("--mca pml ucx");
+  assert_int_equal(launch_with("PATH=.:$PATH SLURM_JOB_NODELIST=other", "--dry-run " COMMON), 5);
+  assert_printed("does not name the nodes");
+}
+
+/* What a shell makes of the printed line is what was asked for. */
+static void the_line_survives_a_shell(void **state) {
+  (void)state;
+  char command[1024];
+  assert_int_equal(launch("--dry-run data.dir=data run.peers=1 run.eval_ranks=0 \"run.dir=it's \\$HOME *\""), 0);
+  assert_printed(" 'run.dir=it'\\''s $HOME *' ");
+  put("line", output);
+  snprintf(command, sizeof command, "cd '%s' && (printf 'printf \"%%%%s\\\\n\" ' && cat line) | sh > words",
+           base_folder);
+  assert_int_equal(system(command), 0);
+  free(output);
+  output = text_of("words");
+  assert_int_equal(count("\nrun.dir=it's $HOME *\n"), 2);
+}
+
+static void settings_of_the_environment_travel(void **state) {
+  (void)state;
+  assert_int_equal(launch_with("COV_SYNC_TOPK=32", "--dry-run -q " COMMON), 0);
+  assert_printed("covenant-train sync.topk=32 ");
+  assert_int_equal(count(" sync.topk=32 "), 5);
+  assert_int_equal(count(" log.level=warn "), 5);
+}
+
+static void mistakes_are_found_before_the_start(void **state) {
+  (void)state;
+  static const struct {
+    int code;
+    const char *arguments, *text;
+  } cases[] = {
+      {2, "--dry-run " COMMON " sync.topkk=3", "sync.topk"},
+      {2, "--dry-run " COMMON " run.hosts=a", "run.hosts names 1 hosts"},
+      {2, "--dry-run " COMMON " run.hosts=a:4,b", "'a:4' is not a host name"},
+      {2, "--dry-run " COMMON " run.hosts=-x,b", "'-x' is not a host name"},
+      {2, "--dry-run " COMMON " word", "word"},
+      {5, "--dry-run " COMMON " -c none.yaml", "cannot read none.yaml"},
+      {3, "--dry-run run.dir=r data.dir=nowhere", "nowhere/manifest.yaml is not there"},
+      {5, COMMON, "bin/covenant-train is not there"},
+  };
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    int code = launch(cases[i].arguments);
+    if (code != cases[i].code) fail_msg("exit code %d of: launch %s\n%s", code, cases[i].arguments, output);
+    assert_int_equal(strncmp(output, "error: ", 7), 0);
+    assert_printed(cases[i].text);
+  }
+  assert_false(cov_file_exists(in_base("r"))); /* nothing was written */
+}
+
+static void a_used_run_directory_is_refused(void **state) {
+  (void)state;
+  assert_ok(cov_dir_make(in_base("used/peers/1")));
+  put("used/STATE", "done\n2 rounds\n2026-01-01T00:00:00Z\n");
+  const char *arguments = "--dry-run data.dir=data run.dir=used run.peers=2";
+  assert_int_equal(launch(arguments), 0); /* it ended before its first ledger: nothing would be lost */
+  put("used/peers/1/ledger", "");
+  assert_int_equal(launch(arguments), 2);
+  assert_printed("this run directory already holds a run (done): choose another run.dir or remove it");
+}
+
+static void a_locked_run_directory_is_refused(void **state) {
+  (void)state;
+  assert_ok(cov_dir_make(in_base("busy")));
+  int fd = open(in_base("busy/lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+  assert_int_equal(launch("--dry-run data.dir=data run.dir=busy"), 2);
+  assert_printed("busy is in use by another 'covenant launch'");
+  close(fd);
+  assert_int_equal(launch("--dry-run data.dir=data run.dir=busy"), 0);
+}
+
+static void a_missing_mpirun_is_named(void **state) {
+  (void)state;
+  static const char *const names[] = {"bin/covenant-train", "bin/covenant-sync", "bin/covenant-eval"};
+  for (int i = 0; i < 3; i++) assert_int_equal(chmod(put(names[i], "#!/bin/sh\n"), 0755), 0);
+  assert_int_equal(launch_with("PATH=/nonexistent", COMMON), 2);
+  assert_printed("mpirun is not in PATH");
+  for (int i = 0; i < 3; i++) unlink(in_base(names[i]));
+}
+
+static void help_is_on_one_screen(void **state) {
+  (void)state;
+  assert_int_equal(launch("--help"), 0);
+  assert_printed("covenant launch");
+  assert_printed("--dry-run");
+}
+
+static int free_output(void **state) {
+  (void)state;
+  free(output);
+  return 0;
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(two_peers_on_one_host),
+      cmocka_unit_test(two_peers_on_two_hosts),
+      cmocka_unit_test(peers_on_one_named_host_share_it),
+      cmocka_unit_test(slurm_nodes_are_shared_out),
+      cmocka_unit_test(the_line_survives_a_shell),
+      cmocka_unit_test(settings_of_the_environment_travel),
+      cmocka_unit_test(mistakes_are_found_before_the_start),
+      cmocka_unit_test(a_used_run_directory_is_refused),
+      cmocka_unit_test(a_locked_run_directory_is_refused),
+      cmocka_unit_test(a_missing_mpirun_is_named),
+      cmocka_unit_test(help_is_on_one_screen),
+  };
+  return cmocka_run_group_tests(tests, open_launch_folder, free_output);
+}

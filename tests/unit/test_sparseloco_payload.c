@@ -1,0 +1,327 @@
+/* covenant-test: timeout=300
+ * The payload format: round trips, and everything that must be refused. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sparse_cases.h"
+#include "sparseloco/outer.h"
+#include "sparseloco/overlap.h"
+#include "support.h"
+
+static const sparse_shape small[] = {{"matrix", 8, 12}, {"gain", 0, 10}, {"prime", 0, 7}, {"odd", 5, 3}};
+static const cov_quant_params tried[] = {{.id = COV_QUANT_REFERENCE, .bins = 4, .range = 6},
+                                         {.id = COV_QUANT_REFERENCE, .bins = 5, .range = 6},
+                                         {.id = COV_QUANT_REFERENCE, .bins = 256, .range = 6},
+                                         {.id = COV_QUANT_SIGN1, .bins = 2},
+                                         {.id = COV_QUANT_NONE}};
+enum { N_TRIED = sizeof tried / sizeof *tried };
+
+static cov_params params;
+static cov_grid grid;
+
+static int set_up(void **state) {
+  (void)state;
+  sparse_params(&params, small, 4);
+  return cov_grid_create(&params, 8, 6, &grid) != COV_OK;
+}
+
+static int tear_down(void **state) {
+  (void)state;
+  cov_grid_destroy(&grid);
+  sparse_params_free(&params);
+  return 0;
+}
+
+static uint8_t *encode_some(const cov_quant_params *quant, uint64_t seed, size_t *bytes) {
+  cov_encoder_params p = {.quant = *quant, .beta = 0.95f};
+  cov_payload_head head = sparse_head(4);
+  float *theta = sparse_random(&params, seed, 0.1f, 2), *end = sparse_random(&params, seed + 1, 0.1f, 2);
+  float *e = calloc((size_t)params.span, sizeof *e);
+  uint8_t *payload;
+  assert_ok(sparse_encode(&grid, &p, 2, theta, end, e, &head, &payload, bytes));
+  free(theta), free(end), free(e);
+  return payload;
+}
+
+/* Write again what a view says; a payload has exactly one encoding. */
+static uint8_t *write_again(const cov_payload_view *view, const cov_quant_params *quant) {
+  size_t kept = (size_t)grid.n_kept, bins = (size_t)quant->bins, bytes;
+  uint16_t *indices = calloc(kept, sizeof *indices);
+  uint8_t *codes = calloc(kept, 1);
+  float *values = calloc(kept, sizeof *values), *tables = calloc((size_t)grid.n * bins + 1, sizeof *tables);
+  for (int t = 0; t < grid.n; t++) {
+    const cov_grid_tensor *gt = &grid.tensor[t];
+    if (bins > 0) memcpy(tables + (size_t)t * bins, view->tensor[t].table, bins * sizeof *tables);
+    for (int64_t c = 0; c < gt->n_chunks; c++) {
+      int64_t at = gt->kept_first + c * gt->k;
+      cov_payload_chunk(view, t, c, indices + at, values + at);
+      if (bins > 0) cov_payload_codes(view, t, c, indices + at, codes + at);
+    }
+  }
+  cov_piece content = {.tables = bins > 0 ? tables : NULL,
+                       .indices = indices,
+                       .codes = bins > 0 ? codes : NULL,
+                       .values = bins > 0 ? NULL : values};
+  uint8_t *payload = sparse_by_hand(&grid, quant, &view->head, &content, &bytes);
+  assert_int_equal(bytes, view->n_bytes);
+  free(indices), free(codes), free(values), free(tables);
+  return payload;
+}
+
+static void a_payload_survives_the_round_trip(void **state) {
+  (void)state;
+  for (int q = 0; q < N_TRIED; q++) {
+    size_t bytes;
+    uint8_t *payload = encode_some(&tried[q], 11, &bytes);
+    cov_payload_expect expect = sparse_expect(&grid, &tried[q]);
+    cov_payload_view view;
+    cov_payload_head head, want = sparse_head(4);
+    assert_ok(cov_payload_peek(payload, bytes, &head));
+    assert_int_equal(head.peer, 4);
+    assert_ok(cov_payload_check(payload, bytes, &expect, &view));
+    assert_memory_equal(view.head.run_id, want.run_id, 16);
+    assert_memory_equal(view.head.key_hash, want.key_hash, 32);
+    assert_memory_equal(view.head.base_hash, want.base_hash, 32);
+    assert_memory_equal(view.head.params_digest, want.params_digest, 32);
+    assert_memory_equal(view.head.sample_digest, want.sample_digest, 16);
+    assert_true(view.head.round == 7 && view.head.inner_steps == 15 && view.head.tokens == 30720);
+    assert_true(view.head.train_loss == 3.25f);
+    assert_int_equal(view.head.quantiser, tried[q].id);
+    uint8_t *again = write_again(&view, &tried[q]);
+    assert_memory_equal(again, payload, bytes);
+    cov_payload_close(&view);
+    free(again);
+    free(payload);
+  }
+}
+
+/* The first bytes of the format as they are documented, so that a change cannot go unnoticed. */
+static void the_header_is_as_documented(void **state) {
+  (void)state;
+  size_t bytes;
+  uint8_t *p = encode_some(&tried[0], 11, &bytes);
+  static const uint8_t start[16] = {'C', 'O', 'V', 'P', 'A', 'Y', 'L', 'D', 1, 0, 0, 0, 0, 1, 0, 0};
+  assert_memory_equal(p, start, sizeof start);
+  static const uint8_t shape[20] = {0, 0, 0x50, 0x40, 1, 0, 1, 0, 4, 0, 6, 0, 8, 0, 2, 0, 4, 0, 0, 0};
+  assert_memory_equal(p + 176, shape,
+                      sizeof shape); /* loss 3.25, strategy, quantiser, bins, topk, edge, bits, tensors */
+  assert_int_equal(p[208] | p[209] << 8, bytes);
+  const uint8_t *section = p + 256; /* 8 x 12: two chunks of 48, 6 each; 32 + 16 + 18 + 3, padded */
+  static const uint8_t head[32] = {72, 0,  0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 2,
+                                   0,  12, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 0, 16};
+  assert_memory_equal(section, head, sizeof head);
+  assert_int_equal(section[72 + 8], 1); /* the next section */
+  for (int i = 0; i < 64; i++) assert_int_equal(p[bytes - 64 + (size_t)i], 0);
+  assert_ptr_equal(cov_payload_signature(p, bytes), p + bytes - 64);
+  assert_ptr_equal(cov_payload_digest(p, bytes), p + bytes - 96);
+  free(p);
+}
+
+static void every_flipped_byte_is_refused(void **state) {
+  (void)state;
+  for (int q = 0; q < N_TRIED; q++) {
+    if (tried[q].bins == 256) continue; /* nothing new, and long */
+    size_t bytes;
+    uint8_t *payload = encode_some(&tried[q], 21, &bytes);
+    cov_payload_expect expect = sparse_expect(&grid, &tried[q]);
+    cov_payload_view view;
+    for (size_t i = 0; i < bytes; i++) {
+      for (int how = 0; how < 3; how++) {
+        uint8_t old = payload[i];
+        payload[i] = (uint8_t)(how == 0 ? old ^ 1 : how == 1 ? old ^ 0x80 : ~old);
+        cov_status st = cov_payload_check(payload, bytes, &expect, &view);
+        if (i >= bytes - COV_PAYLOAD_SIGNATURE_BYTES) {
+          assert_ok(st); /* the slot belongs to the caller */
+          cov_payload_close(&view);
+        } else {
+          assert_int_equal(st, COV_EREMOTE);
+          assert_null(view.tensor);
+        }
+        payload[i] = old;
+      }
+    }
+    free(payload);
+  }
+}
+
+static void every_truncation_is_refused(void **state) {
+  (void)state;
+  for (int q = 0; q < N_TRIED; q++) {
+    size_t bytes;
+    uint8_t *payload = encode_some(&tried[q], 21, &bytes);
+    cov_payload_expect expect = sparse_expect(&grid, &tried[q]);
+    cov_payload_view view;
+    cov_payload_head head;
+    for (size_t n = 0; n < bytes; n++) {
+      uint8_t *cut = malloc(n > 0 ? n : 1); /* exactly sized, so that ASan sees a read behind it */
+      memcpy(cut, payload, n);
+      assert_status(cov_payload_check(cut, n, &expect, &view), COV_EREMOTE);
+      assert_status(cov_payload_peek(cut, n, &head), COV_EREMOTE);
+      free(cut);
+    }
+    uint8_t *longer = calloc(bytes + 8, 1);
+    memcpy(longer, payload, bytes);
+    assert_status(cov_payload_check(longer, bytes + 8, &expect, &view), COV_EREMOTE);
+    free(longer);
+    free(payload);
+  }
+}
+
+/* With the digest made good again: either refused, or the content says exactly what these bytes say. */
+static void a_tampered_payload_is_refused_or_means_what_it_says(void **state) {
+  (void)state;
+  for (int q = 0; q < N_TRIED; q++) {
+    if (tried[q].bins == 256) continue;
+    size_t bytes, accepted = 0, refused = 0;
+    uint8_t *payload = encode_some(&tried[q], 31, &bytes);
+    cov_payload_expect expect = sparse_expect(&grid, &tried[q]);
+    cov_payload_view view;
+    for (size_t i = 0; i < bytes - 96; i++) {
+      for (int bit = 0; bit < 8; bit++) {
+        payload[i] ^= (uint8_t)(1 << bit);
+        sparse_redigest(payload, bytes);
+        cov_status st = cov_payload_check(payload, bytes, &expect, &view);
+        if (st == COV_OK) {
+          uint8_t *again = write_again(&view, &tried[q]);
+          assert_memory_equal(again, payload, bytes);
+          free(again);
+          cov_payload_close(&view);
+          accepted++;
+        } else {
+          assert_int_equal(st, COV_EREMOTE);
+          refused++;
+        }
+        payload[i] ^= (uint8_t)(1 << bit);
+      }
+    }
+    assert_true(accepted > 0 && refused > 500);
+    free(payload);
+  }
+}
+
+static void refuse(const char *why, uint8_t *payload, size_t bytes, const cov_payload_expect *expect) {
+  cov_payload_view view;
+  sparse_redigest(payload, bytes);
+  assert_status(cov_payload_check(payload, bytes, expect, &view), COV_EREMOTE);
+  if (!strstr(cov_error_text(), why)) fail_msg("'%s' does not say '%s'", cov_error_text(), why);
+}
+
+static void each_expectation_is_compared(void **state) {
+  (void)state;
+  size_t bytes;
+  uint8_t *p = encode_some(&tried[0], 41, &bytes), other[32] = {1};
+  const cov_payload_expect good = sparse_expect(&grid, &tried[0]);
+  cov_payload_view view;
+  cov_payload_expect e = good;
+  cov_payload_head head = sparse_head(4);
+  e.base_hash = head.base_hash, e.key_hash = head.key_hash, e.peer = 4;
+  assert_ok(cov_payload_check(p, bytes, &e, &view));
+  cov_payload_close(&view);
+  e = good, e.run_id = other;
+  refuse("another run", p, bytes, &e);
+  e = good, e.round = 8;
+  refuse("round 7, not 8", p, bytes, &e);
+  e = good, e.peer = 5;
+  refuse("peer 4, not 5", p, bytes, &e);
+  e = good, e.key_hash = other;
+  refuse("another key", p, bytes, &e);
+  e = good, e.base_hash = other;
+  refuse("another state", p, bytes, &e);
+  e = good, e.params_digest = other;
+  refuse("other tensors", p, bytes, &e);
+  e = good, e.strategy = COV_STRATEGY_DENSE;
+  refuse("strategy", p, bytes, &e);
+  e = good, e.quant.bins = 3; /* as many bits and another table: another length */
+  refuse("bytes", p, bytes, &e);
+  cov_grid other_grid;
+  assert_ok(cov_grid_create(&params, 8, 7, &other_grid)); /* k is even, so this differs in the header only */
+  e = good, e.grid = &other_grid;
+  refuse("topk", p, bytes, &e);
+  cov_grid_destroy(&other_grid);
+  free(p);
+}
+
+/* Content that a stranger may send, each with a correct digest. */
+static void hostile_content_is_refused(void **state) {
+  (void)state;
+  size_t bytes;
+  cov_payload_expect e = sparse_expect(&grid, &tried[1]); /* 5 bins in 3 bits: codes 5..7 are free to abuse */
+  uint8_t *good = encode_some(&tried[1], 51, &bytes), *p = malloc(bytes);
+  uint8_t *table = p + 256 + 32, *indices = table + 20, *codes = indices + 18;
+  static const uint8_t inf[4] = {0, 0, 0x80, 0x7F}, nan[4] = {1, 0, 0xC0, 0xFF}, large[4] = {1, 0, 0x80, 0x47};
+  memcpy(p, good, bytes), memcpy(table, inf, 4), refuse("table entry 0", p, bytes, &e);
+  memcpy(p, good, bytes), memcpy(table + 16, nan, 4), refuse("table entry 4", p, bytes, &e);
+  memcpy(p, good, bytes), memcpy(table + 4, large, 4), refuse("table entry 1", p, bytes, &e);
+  memcpy(p, good, bytes), codes[0] = (uint8_t)(codes[0] | 7), refuse("code 7 of 5", p, bytes, &e);
+  memcpy(p, good, bytes), memset(indices, 0, 3), refuse("ascending", p, bytes, &e); /* twice the same */
+  memcpy(p, good, bytes), indices[8] = 3, indices[7] = (uint8_t)(indices[7] | 0xF0), refuse("leave", p, bytes, &e);
+  memcpy(p, good, bytes), codes[4] |= 0xF0, refuse("padding of the codes", p, bytes, &e);
+  memcpy(p, good, bytes), codes[5] = 1, refuse("padding after", p, bytes, &e);
+  memcpy(p, good, bytes), memcpy(p + 176, nan, 4), refuse("train loss", p, bytes, &e);
+  memcpy(p, good, bytes), p[36] = 1, refuse("flags", p, bytes, &e);
+  memcpy(p, good, bytes), p[255] = 1, refuse("reserved", p, bytes, &e);
+  memcpy(p, good, bytes), p[8] = 2, refuse("version 2", p, bytes, &e);
+  memcpy(p, good, bytes), p[192] = 3, refuse("counts", p, bytes, &e);
+  memcpy(p, good, bytes), p[256 + 15] = 1, refuse("section head", p, bytes, &e);
+  memcpy(p, good, bytes), memset(p + 256, 0xFF, 8), refuse("section head", p, bytes, &e);
+  free(good), free(p);
+  e = sparse_expect(&grid, &tried[4]);
+  p = encode_some(&tried[4], 51, &bytes);
+  memcpy(p + 256 + 32 + 18 + 8, inf, 4), refuse("a value", p, bytes, &e);
+  free(p);
+}
+
+static void pieces_that_do_not_fit_are_a_bug(void **state) {
+  (void)state;
+  cov_quant_params quant = tried[0];
+  cov_payload_head head = sparse_head(1);
+  cov_shard shard;
+  assert_ok(cov_shard_create(&grid, 0, 1, &shard));
+  size_t piece_bytes = cov_piece_bytes(&shard, &quant);
+  uint8_t *piece = calloc(piece_bytes + 1, 1), *payload = malloc(cov_payload_bytes(&grid, &quant));
+  float tables[16] = {0};
+  uint16_t *indices = calloc((size_t)grid.n_kept, 2);
+  uint8_t *codes = calloc((size_t)grid.n_kept, 1);
+  cov_piece content = {.tables = tables, .indices = indices, .codes = codes};
+  cov_piece_write(&shard, &quant, &content, piece);
+  assert_ok(cov_payload_write(&grid, &quant, &head, 1, piece, piece_bytes, payload));
+  assert_status(cov_payload_write(&grid, &quant, &head, 1, piece, piece_bytes - 1, payload), COV_EBUG);
+  assert_status(cov_payload_write(&grid, &quant, &head, 1, piece, piece_bytes + 1, payload), COV_EBUG);
+  assert_status(cov_payload_write(&grid, &quant, &head, 2, piece, piece_bytes, payload), COV_EBUG);
+  assert_status(cov_payload_write(&grid, &tried[3], &head, 1, piece, piece_bytes, payload), COV_EBUG);
+  head.train_loss = NAN;
+  assert_status(cov_payload_write(&grid, &quant, &head, 1, piece, piece_bytes, payload), COV_ENUMERIC);
+  free(piece), free(payload), free(indices), free(codes);
+  cov_shard_destroy(&shard);
+}
+
+static void overlap_is_a_share_of_positions(void **state) {
+  (void)state;
+  size_t bytes;
+  cov_payload_expect e = sparse_expect(&grid, &tried[3]);
+  cov_payload_view a, b;
+  uint8_t *pa = encode_some(&tried[3], 61, &bytes), *pb = encode_some(&tried[3], 71, &bytes);
+  assert_ok(cov_payload_check(pa, bytes, &e, &a));
+  assert_ok(cov_payload_check(pb, bytes, &e, &b));
+  assert_true(cov_overlap_payloads(&a, &a) == 1);
+  double ab = cov_overlap_payloads(&a, &b);
+  assert_true(ab > 0 && ab < 1 && ab == cov_overlap_payloads(&b, &a));
+  cov_payload_close(&a), cov_payload_close(&b);
+  free(pa), free(pb);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_payload_survives_the_round_trip),
+      cmocka_unit_test(the_header_is_as_documented),
+      cmocka_unit_test(every_flipped_byte_is_refused),
+      cmocka_unit_test(every_truncation_is_refused),
+      cmocka_unit_test(a_tampered_payload_is_refused_or_means_what_it_says),
+      cmocka_unit_test(each_expectation_is_compared),
+      cmocka_unit_test(hostile_content_is_refused),
+      cmocka_unit_test(pieces_that_do_not_fit_are_a_bug),
+      cmocka_unit_test(overlap_is_a_share_of_positions),
+  };
+  return cmocka_run_group_tests(tests, set_up, tear_down);
+}

@@ -1,0 +1,151 @@
+/* Prints one digest over everything the outer path computes in a few rounds: payloads, error feedback, parameters,
+ * state hash, for each quantiser, mean and range of magnitudes. tools/check_bits builds it with several compilers and
+ * compares. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "sparseloco/encoder.h"
+#include "sparseloco/outer.h"
+#include "sparseloco/payload.h"
+#include "sparseloco/state_hash.h"
+
+enum { N_TENSORS = 5, N_PEERS = 4, N_ROUNDS = 3 };
+
+static cov_param items[N_TENSORS] = {
+    {.name = "matrix", .dims = 2, .rows = 128, .cols = 192}, {.name = "narrow", .dims = 2, .rows = 67, .cols = 31},
+    {.name = "gain", .dims = 1, .rows = 1, .cols = 192},     {.name = "odd", .dims = 2, .rows = 9, .cols = 15},
+    {.name = "one", .dims = 1, .rows = 1, .cols = 1},
+};
+static const uint8_t zeros[32];
+
+static void must(cov_status st) {
+  if (st == COV_OK) return;
+  fprintf(stderr, "%s: %s\n", cov_error_where(), cov_error_text());
+  exit(1);
+}
+
+static void *must_have(void *p) {
+  if (!p) exit(1);
+  return p;
+}
+
+/* Bits of a finite float: sign and significand at random, exponent within `spread` below `top`. Integers only. */
+static float draw(uint64_t seed, uint64_t i, unsigned top, unsigned spread) {
+  uint64_t z = seed * 0x9E3779B97F4A7C15u + i + 1;
+  for (int r = 0; r < 3; r++) {
+    z ^= z >> 30, z *= 0xBF58476D1CE4E5B9u;
+    z ^= z >> 27, z *= 0x94D049BB133111EBu;
+    z ^= z >> 31;
+  }
+  uint32_t exponent = top - (uint32_t)((z >> 40) % spread), bits = (uint32_t)(z & 0x807FFFFFu) | exponent << 23;
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+
+static void fill(float *x, const cov_params *params, uint64_t seed, unsigned top, unsigned spread) {
+  memset(x, 0, (size_t)params->span * sizeof *x);
+  for (int t = 0; t < params->n; t++) {
+    for (int64_t i = 0; i < params->item[t].elems; i++)
+      x[params->item[t].offset + i] = draw(seed, (uint64_t)(params->item[t].offset + i), top, spread);
+  }
+}
+
+/* What one peer brings to a round. */
+static uint8_t *contribute(const cov_shard *shard, const cov_encoder_params *p, const float *theta, const float *end,
+                           float *feedback, uint32_t peer, size_t *bytes) {
+  cov_encoder *encoder;
+  must(cov_encoder_create(shard, p, &encoder));
+  must(cov_encoder_encode(encoder, theta, end, feedback, NULL));
+  size_t piece_bytes = cov_piece_bytes(shard, &p->quant);
+  uint8_t *piece = must_have(malloc(piece_bytes));
+  cov_encoder_piece(encoder, piece);
+  cov_payload_head head = {.peer = peer, .strategy = COV_STRATEGY_SPARSELOCO};
+  *bytes = cov_payload_bytes(shard->grid, &p->quant);
+  uint8_t *payload = must_have(malloc(*bytes));
+  must(cov_payload_write(shard->grid, &p->quant, &head, 1, piece, piece_bytes, payload));
+  cov_encoder_destroy(&encoder);
+  free(piece);
+  return payload;
+}
+
+static void run(const cov_grid *grid, const cov_encoder_params *p, const cov_outer_params *outer, unsigned top,
+                unsigned spread, cov_blake2b *digest) {
+  const cov_params *params = grid->params;
+  size_t span_bytes = (size_t)params->span * sizeof(float);
+  float *theta = must_have(malloc(span_bytes)), *end = must_have(malloc(span_bytes));
+  float *feedback = must_have(calloc(N_PEERS, span_bytes));
+  uint8_t *leaves = must_have(malloc((size_t)grid->n_bands * COV_LEAF_BYTES)), *payload[N_PEERS], hash[32];
+  cov_shard shard;
+  must(cov_shard_create(grid, 0, 1, &shard));
+  fill(theta, params, 1, top, spread);
+  for (int round = 0; round < N_ROUNDS; round++) {
+    cov_payload_expect expect = {.grid = grid,
+                                 .quant = p->quant,
+                                 .strategy = COV_STRATEGY_SPARSELOCO,
+                                 .run_id = zeros,
+                                 .params_digest = zeros,
+                                 .peer = -1};
+    cov_payload_view view[N_PEERS];
+    const cov_payload_view *set[N_PEERS];
+    for (int i = 0; i < N_PEERS; i++) {
+      size_t bytes;
+      float *own = feedback + (size_t)i * (size_t)params->span;
+      fill(end, params, (uint64_t)(100 + 10 * round + i), top, spread);
+      payload[i] = contribute(&shard, p, theta, end, own, (uint32_t)i, &bytes);
+      must(cov_payload_check(payload[i], bytes, &expect, &view[i]));
+      set[N_PEERS - 1 - i] = &view[i];
+      cov_blake2b_add(digest, payload[i], bytes);
+      if (i == 3) cov_payload_give_back(&view[i], &shard, own, COV_LAYOUT_SPAN);
+    }
+    must(cov_outer_apply(&shard, set, N_PEERS, outer, theta, theta, COV_LAYOUT_SPAN, leaves));
+    cov_state_hash(grid, leaves, hash);
+    cov_blake2b_add(digest, hash, sizeof hash);
+    for (int i = 0; i < N_PEERS; i++) {
+      cov_payload_close(&view[i]);
+      free(payload[i]);
+    }
+  }
+  cov_blake2b_add(digest, theta, span_bytes);
+  cov_blake2b_add(digest, feedback, N_PEERS * span_bytes);
+  cov_shard_destroy(&shard);
+  free(theta), free(end), free(feedback), free(leaves);
+}
+
+int main(void) {
+  static const cov_quant_params quants[] = {{.id = COV_QUANT_REFERENCE, .bins = 4, .range = 6},
+                                            {.id = COV_QUANT_REFERENCE, .bins = 256, .range = 6},
+                                            {.id = COV_QUANT_SIGN1, .bins = 2},
+                                            {.id = COV_QUANT_NONE}};
+  static const unsigned ranges[][2] = {{123, 6}, {127, 60}, {3, 4}, {136, 1}}; /* top exponent, spread; 3: subnormals */
+  cov_params params = {.item = items, .n = N_TENSORS};
+  for (int t = 0; t < N_TENSORS; t++) {
+    items[t].elems = items[t].rows * items[t].cols;
+    items[t].offset = params.span;
+    params.elems += items[t].elems;
+    params.span += (items[t].elems + COV_PARAM_ALIGN_ELEMS - 1) / COV_PARAM_ALIGN_ELEMS * COV_PARAM_ALIGN_ELEMS;
+  }
+  cov_grid grid;
+  must(cov_grid_create(&params, 64, 64, &grid));
+  cov_blake2b digest;
+  cov_blake2b_open(&digest, 32);
+  for (size_t q = 0; q < sizeof quants / sizeof *quants; q++) {
+    for (size_t r = 0; r < sizeof ranges / sizeof *ranges; r++) {
+      for (int mode = 0; mode < 3; mode++) {
+        cov_encoder_params p = {.quant = quants[q], .beta = 0.95f};
+        cov_outer_params outer = {
+            .alpha = 0.7f, .mean = mode == 1 ? COV_MEAN_PAPER : COV_MEAN_SENDERS, .clip = mode < 2};
+        run(&grid, &p, &outer, ranges[r][0], ranges[r][1], &digest);
+      }
+    }
+  }
+  uint8_t result[32];
+  char text[65];
+  cov_blake2b_close(&digest, result);
+  cov_hex(result, sizeof result, text);
+  puts(text);
+  cov_grid_destroy(&grid);
+  return 0;
+}
