@@ -156,11 +156,11 @@ static cov_status write_start(cov_app *app) {
 
 cov_status cov_app_start(cov_app *app) {
   int provided;
+  COV_TRY(cov_stop_install()); /* MPI starts threads */
   if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     return COV_FAIL(COV_ECOMM, "MPI did not start; run this program through 'covenant launch' or mpirun");
   }
   app->mpi = 1;
-  COV_TRY(cov_stop_install());
   cov_rank_identity me = {.program = app->program,
                           .peer = (int)app->peer,
                           .peers = (int)app->cfg.run.peers,

@@ -1,50 +1,79 @@
 #include "comm/stop.h"
 
-#include <errno.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
-static volatile sig_atomic_t requested;   /* first signal of any kind */
-static volatile sig_atomic_t interrupted; /* a SIGINT or SIGTERM has come */
+static atomic_int requested; /* first signal of any kind */
+static atomic_int handled;
+static atomic_bool quit;
+static bool running;
+static pthread_t thread;
+static sigset_t before; /* mask of the installing thread */
 
-static void on_signal(int signal) {
-  if (signal == SIGINT || signal == SIGTERM) {
-    if (interrupted) _exit(128 + signal);
-    interrupted = 1;
-  }
-  if (!requested) requested = signal;
-}
-
-static cov_status set_handlers(void (*handler)(int)) {
-  static const int signals[] = {SIGINT, SIGTERM, SIGUSR1};
-  struct sigaction action;
-  memset(&action, 0, sizeof action);
-  action.sa_handler = handler;
-  sigemptyset(&action.sa_mask);
-  for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) sigaddset(&action.sa_mask, signals[i]);
-  for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) {
-    if (sigaction(signals[i], &action, NULL) != 0) {
-      return COV_FAIL(COV_EBUG, "cannot handle signal %d: %s", signals[i], strerror(errno));
-    }
-  }
-  return COV_OK;
-}
-
-cov_status cov_stop_install(void) {
-  return set_handlers(on_signal);
-}
-
-int cov_stop_requested(void) {
-  return requested;
+static void signals_of(sigset_t *set) {
+  sigemptyset(set);
+  sigaddset(set, SIGINT);
+  sigaddset(set, SIGTERM);
+  sigaddset(set, SIGUSR1);
 }
 
 void cov_stop_request(int signal) {
-  if (!requested) requested = signal;
+  int none = 0;
+  atomic_compare_exchange_strong(&requested, &none, signal);
+}
+
+static void *attend(void *unused) {
+  (void)unused;
+  bool interrupted = false; /* a SIGINT or SIGTERM has come */
+  sigset_t set;
+  int signal;
+  signals_of(&set);
+  while (sigwait(&set, &signal) == 0 && !atomic_load(&quit)) {
+    bool interrupt = signal == SIGINT || signal == SIGTERM;
+    if (interrupt && interrupted) _exit(128 + signal);
+    interrupted |= interrupt;
+    cov_stop_request(signal);
+    atomic_fetch_add(&handled, 1);
+  }
+  return NULL;
+}
+
+cov_status cov_stop_install(void) {
+  sigset_t set, all;
+  signals_of(&set);
+  sigfillset(&all);
+  if (running) return COV_OK;
+  int failed = pthread_sigmask(SIG_SETMASK, &all, &before);
+  if (failed) return COV_FAIL(COV_EBUG, "cannot block signals: %s", strerror(failed));
+  atomic_store(&quit, false);
+  failed = pthread_create(&thread, NULL, attend, NULL);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (failed) return COV_FAIL(COV_ENOMEM, "cannot start the thread that waits for signals: %s", strerror(failed));
+  running = true;
+  pthread_sigmask(SIG_BLOCK, &set, NULL);
+  return COV_OK;
+}
+
+int cov_stop_requested(void) {
+  return atomic_load(&requested);
+}
+
+int cov_stop_count(void) {
+  return atomic_load(&handled);
 }
 
 void cov_stop_reset(void) {
-  (void)set_handlers(SIG_DFL);
-  requested = 0;
-  interrupted = 0;
+  if (running) {
+    atomic_store(&quit, true);
+    pthread_kill(thread, SIGUSR1);
+    pthread_join(thread, NULL);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    running = false;
+  }
+  atomic_store(&requested, 0);
+  atomic_store(&handled, 0);
 }
