@@ -36,6 +36,7 @@ enum {
 #define COV_CFG_TOPOLOGY_LIST(X)  X(TOPOLOGY, MESH, "mesh")
 #define COV_CFG_LEVEL_LIST(X)     X(LEVEL, ERROR, "error") X(LEVEL, WARN, "warn") X(LEVEL, INFO, "info") X(LEVEL, DEBUG, "debug")
 #define COV_CFG_CONSOLE_LIST(X)   X(CONSOLE, AUTO, "auto") X(CONSOLE, LINE, "line") X(CONSOLE, ROUNDS, "rounds")
+#define COV_CFG_RESUME_LIST(X)    X(RESUME, AUTO, "auto") X(RESUME, NEVER, "never")
 /* clang-format on */
 #define COV_CFG_ENUMERATOR(setting, choice, text) COV_CFG_##setting##_##choice,
 enum { COV_CFG_DTYPE_LIST(COV_CFG_ENUMERATOR) };
@@ -48,6 +49,7 @@ enum { COV_CFG_CARRIER_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_TOPOLOGY_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_LEVEL_LIST(COV_CFG_ENUMERATOR) }; /* same order as cov_log_level */
 enum { COV_CFG_CONSOLE_LIST(COV_CFG_ENUMERATOR) };
+enum { COV_CFG_RESUME_LIST(COV_CFG_ENUMERATOR) };
 #undef COV_CFG_ENUMERATOR
 
 /* What each field means, its unit, range and default: lib/config/table.c, or `covenant --help-config`.
@@ -56,8 +58,9 @@ typedef struct {
   struct {
     char dir[COV_CONFIG_TEXT_BYTES];
     char hosts[COV_CONFIG_TEXT_BYTES];
-    int64_t seed, peers, rounds, ranks_per_peer, sync_ranks, eval_ranks;
+    int64_t seed, peers, rounds, stop_after, ranks_per_peer, sync_ranks, eval_ranks;
     double member_timeout, start_timeout;
+    int resume;
   } run;
   struct {
     int64_t vocab, dim, layers, heads, kv_heads, ffn, seq_len;
@@ -89,6 +92,11 @@ typedef struct {
     double heartbeat, link_timeout, round_timeout, poll;
     int64_t segment_bytes;
   } exchange;
+  struct {
+    char dir[COV_CONFIG_TEXT_BYTES];
+    int64_t every_rounds, keep, keep_every;
+    double timeout;
+  } checkpoint;
   struct {
     int64_t every_rounds, tokens, batch_seqs, nice;
     double timeout;

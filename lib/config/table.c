@@ -15,6 +15,7 @@ CHOICES(carrier_choices, COV_CFG_CARRIER_LIST);
 CHOICES(topology_choices, COV_CFG_TOPOLOGY_LIST);
 CHOICES(level_choices, COV_CFG_LEVEL_LIST);
 CHOICES(console_choices, COV_CFG_CONSOLE_LIST);
+CHOICES(resume_choices, COV_CFG_RESUME_LIST);
 
 /* The key is the field's name, and the field's C type must be the one its option type stores: anything else does not
  * compile. */
@@ -45,6 +46,10 @@ static const cov_option options[] = {
       "Peers that train together, each with a replica and data of its own.", NULL),
  INT  (run.rounds,                "rounds", 1, 1e7,       "64",   I,
       "Exchanges until the run is done.", "simulation 1"),
+ INT  (run.stop_after,            "rounds", 0, 1e7,       "0",    0,
+      "Stop once this many rounds are done in all, as if asked to; a later launch goes on from there; 0: never.", NULL),
+ CHOICE(run.resume, resume_choices,        "auto",        0,
+      "What a run folder that holds a run already means: go on from its newest good checkpoint, or refuse.", NULL),
  INT  (run.ranks_per_peer,        "ranks", 1,  4096,      "1",    0,
       "Train ranks that share one replica; only 1 is supported yet.", NULL),
  INT  (run.sync_ranks,            "ranks", 1,  1024,      "1",    0,
@@ -180,6 +185,18 @@ static const cov_option options[] = {
       "Sleep between two looks for messages; short costs processor time, long costs latency.", "mpi 1"),
  SIZE (exchange.segment_bytes,             4096, 1073741824, "256KiB", 0,
       "Payloads travel in pieces of this size.", NULL),
+
+ INT  (checkpoint.every_rounds,   "rounds", 0, 1e7,       "8",    0,
+      "Rounds between two checkpoints; the end of a run always writes one; 0: only the end.", NULL),
+ INT  (checkpoint.keep,           "",      1,  1e6,       "3",    0,
+      "Newest checkpoints that are kept.", NULL),
+ INT  (checkpoint.keep_every,     "rounds", 0, 1e7,       "0",    0,
+      "Checkpoints whose round is a multiple of this are never removed; 0: none.", NULL),
+ TEXT (checkpoint.dir,                     "",            0,
+      "Parent of the peers' checkpoints (DIR/N/000012 for round 12 of peer N); empty: RUN/peers/N/checkpoints/000012.",
+      NULL),
+ TIME (checkpoint.timeout,                 1,  604800,    "600s", 0,
+      "Longest time a peer's processes wait for each other's part of a checkpoint before it is given up.", NULL),
 
  INT  (eval.every_rounds,         "rounds", 0, 1e7,       "8",    0,
       "Rounds between two evaluations; the last round is always evaluated; 0: only the last.", NULL),
