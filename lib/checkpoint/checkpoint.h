@@ -43,12 +43,12 @@ typedef struct {
 } cov_ckpt_piece;
 
 typedef struct {
-  int64_t round;           /* rounds done: theta is the start of this round */
-  int64_t step;            /* inner steps done */
-  int64_t tokens;          /* tokens of all peers so far */
-  int64_t peer;            /* whose checkpoint */
-  int64_t written_unix_s;  /* when */
-  uint64_t seed;           /* of the run */
+  int64_t round;          /* rounds done: theta is the start of this round */
+  int64_t step;           /* inner steps done */
+  int64_t tokens;         /* tokens of all peers so far */
+  int64_t peer;           /* whose checkpoint */
+  int64_t written_unix_s; /* when */
+  uint64_t seed;          /* of the run */
   uint8_t run_id[16];
   uint8_t config_digest[32];
   uint8_t params_digest[32];
