@@ -15,6 +15,9 @@
  *   inner_bell   train shard 0     sync         t + 1: theta' of round t is in `work`, train statistics are posted
  *   stop_bell    any member        all          1: somebody asked for the end at the next round boundary
  *   end_bell     sync shard 0      train, eval  t + 1: round t was the last one; leave after theta_bell reaches t + 2
+ *   start_bell   sync shard 0      train        r + 1: the run goes on from round r, whose checkpoint train loads (0:
+ * none) save word    sync shard 0      train, sync  theta_r and all that belongs to it is to be saved; set before
+ * theta_bell save failed  any member        sync shard 0 its part of the checkpoint of round r could not be written
  *   theta lock   sync shard 0      eval         seqlock around every change of `theta`
  *   eval box     eval              sync         latest held-out loss
  *   train box    train shard 0     sync         statistics of the round just done
@@ -32,7 +35,7 @@
 #include "comm/program.h"
 #include "comm/wait.h"
 
-enum { COV_SEGMENT_VERSION = 1, COV_SEGMENT_MEMBERS_MAX = 1024 };
+enum { COV_SEGMENT_VERSION = 2, COV_SEGMENT_MEMBERS_MAX = 1024 };
 
 typedef struct cov_segment cov_segment;
 
@@ -66,6 +69,15 @@ cov_doorbell *cov_segment_theta_bell(cov_segment *segment);
 cov_doorbell *cov_segment_inner_bell(cov_segment *segment);
 cov_doorbell *cov_segment_stop_bell(cov_segment *segment);
 cov_doorbell *cov_segment_end_bell(cov_segment *segment);
+
+cov_doorbell *cov_segment_start_bell(cov_segment *segment);
+
+/** The round whose state is to be saved (-1: none yet). */
+void cov_segment_save_set(cov_segment *segment, int64_t round);
+int64_t cov_segment_save(cov_segment *segment);
+/** The newest round whose checkpoint failed at some member (-1: none). */
+void cov_segment_save_failed_set(cov_segment *segment, int64_t round);
+int64_t cov_segment_save_failed(cov_segment *segment);
 
 /** How many other peers were lost (written by sync shard 0 before end_bell, read by all members before they end MPI
  * with cov_mpi_finish: MPI_Finalize waits for dead ranks). 0 at first. */

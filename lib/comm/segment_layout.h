@@ -48,6 +48,9 @@ typedef struct {
   alignas(64) cov_doorbell inner_bell;
   alignas(64) cov_doorbell stop_bell;
   alignas(64) cov_doorbell end_bell;
+  alignas(64) cov_doorbell start_bell;
+  alignas(64) _Atomic int64_t save;           /* 1 + round, so that zeroed memory says none */
+  _Atomic int64_t save_failed;                /* likewise */
   alignas(64) _Atomic uint64_t theta_version; /* seqlock around theta; 0: never written */
   _Atomic int64_t theta_round;
   alignas(64) _Atomic uint32_t verdict; /* 1 + slot whose end made the peer end */

@@ -20,6 +20,26 @@ cov_doorbell *cov_segment_end_bell(cov_segment *segment) {
   return &cov_segment_head_of(segment)->end_bell;
 }
 
+cov_doorbell *cov_segment_start_bell(cov_segment *segment) {
+  return &cov_segment_head_of(segment)->start_bell;
+}
+
+void cov_segment_save_set(cov_segment *segment, int64_t round) {
+  atomic_store(&cov_segment_head_of(segment)->save, round + 1);
+}
+
+int64_t cov_segment_save(cov_segment *segment) {
+  return atomic_load(&cov_segment_head_of(segment)->save) - 1;
+}
+
+void cov_segment_save_failed_set(cov_segment *segment, int64_t round) {
+  atomic_store(&cov_segment_head_of(segment)->save_failed, round + 1);
+}
+
+int64_t cov_segment_save_failed(cov_segment *segment) {
+  return atomic_load(&cov_segment_head_of(segment)->save_failed) - 1;
+}
+
 void cov_segment_lost_peers_set(cov_segment *segment, int n) {
   atomic_store(&cov_segment_head_of(segment)->lost_peers, (uint32_t)n);
 }

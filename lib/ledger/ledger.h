@@ -72,6 +72,12 @@ cov_status cov_ledger_record_bytes(const cov_ledger *ledger, int64_t i, const ui
 /** Bytes of the record of `round` for a peer that missed it; false if the ledger has none. Borrowed likewise. */
 bool cov_ledger_round_bytes(const cov_ledger *ledger, int64_t round, const uint8_t **data, size_t *bytes);
 
+/** Where the chain stood when `rounds` rounds were done (0: after genesis). COV_EUSAGE if it is shorter. */
+cov_status cov_ledger_head_at(const cov_ledger *ledger, int64_t rounds, cov_ledger_head *out);
+/** The file at `path`, open nowhere: keep the first `rounds` rounds. What is removed is appended to `path`.undone, so
+ *  nothing that was signed is lost. *undone: rounds removed. Atomic: a crash leaves the old file or the new one. */
+cov_status cov_ledger_rewind(const char *path, int64_t rounds, int64_t *undone);
+
 /** Compare record by record. COV_OK: one chain is a beginning of the other (or they are equal), and where both have a
  *  close record after the same round, it has the same state. COV_EMISMATCH: the error text names the first difference.
  */

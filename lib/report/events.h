@@ -73,6 +73,11 @@ enum { COV_EVENTS_SCHEMA = 1, COV_EVENT_LINE_BYTES = 4096 };
   F(stall_s,         "s",     FLOAT, "time training stood still for it")                                 \
   F(write_s,         "s",     FLOAT, "time until it was published")
 
+#define COV_FIELDS_RESUME(F)                                                                             \
+  F(round,           "",      INT,   "rounds done in the state that the run goes on from")               \
+  F(undone,          "rounds", INT,  "rounds that were done after it and are done again")                \
+  F(path,            "",      TEXT,  "folder of the checkpoint; empty: from the initial parameters")
+
 #define COV_FIELDS_STOP(F)                                                                               \
   F(round,           "",      INT,   "rounds finished")                                                  \
   F(state,           "",      TEXT,  "done, stopped or requeue")                                         \
@@ -92,6 +97,7 @@ enum { COV_EVENTS_SCHEMA = 1, COV_EVENT_LINE_BYTES = 4096 };
   E(PAYLOAD_REFUSED, payload_refused, "A payload was not accepted; its sender's error feedback keeps what it carried.") \
   E(PEER_DROPPED,    peer_dropped,    "A peer missed its deadline and is no longer waited for.")         \
   E(CHECKPOINT,      checkpoint,      "A checkpoint was published.")                                     \
+  E(RESUME,          resume,          "A run goes on from a checkpoint.")                                \
   E(STOP,            stop,            "A program ends as it should.")                                    \
   E(ERROR,           error,           "A program ends with an error.")
 /* clang-format on */

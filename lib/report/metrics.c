@@ -102,6 +102,19 @@ void cov_metrics_close(cov_metrics **m) {
   *m = NULL;
 }
 
+cov_status cov_metrics_cut(cov_metrics *m, int64_t round) {
+  char *text = NULL;
+  size_t bytes;
+  COV_TRY(cov_file_read(m->path, COV_CSV_FILE_LIMIT, &text, &bytes));
+  size_t keep = strcspn(text, "\n") + 1; /* the header */
+  while (keep < bytes && strtoll(text + keep, NULL, 10) < round) keep += strcspn(text + keep, "\n") + 1;
+  free(text);
+  if (keep < bytes && ftruncate(m->fd, (off_t)keep) != 0) {
+    return COV_FAIL(COV_EIO, "cannot cut rounds that are done again off %s: %s", m->path, strerror(errno));
+  }
+  return COV_OK;
+}
+
 static cov_status format_cell(const covi_field *f, covi_value v, char *cell, size_t size) {
   int n = 0;
   cell[0] = '\0';

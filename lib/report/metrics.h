@@ -40,6 +40,8 @@ cov_status cov_metrics_open(const char *path, cov_metrics **out);
 void cov_metrics_close(cov_metrics **m);
 /** Append one row by one write. A text with a comma, quote or control character is COV_EUSAGE. */
 cov_status cov_metrics_write(cov_metrics *m, const cov_metrics_row *row);
+/** Remove the rows of `round` and later ones: they are about to be written again. Rows are in the order of rounds. */
+cov_status cov_metrics_cut(cov_metrics *m, int64_t round);
 /** The same two for eval.csv. A file opened for one kind of row takes no other (COV_ASSERT). */
 cov_status cov_metrics_open_eval(const char *path, cov_metrics **out);
 cov_status cov_metrics_write_eval(cov_metrics *m, const cov_event_eval *row);

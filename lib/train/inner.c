@@ -126,6 +126,10 @@ done:
   return st;
 }
 
+cov_adamw *cov_inner_adamw(cov_inner *inner) {
+  return &inner->adamw;
+}
+
 void cov_inner_destroy(cov_inner **inner) {
   cov_inner *in = *inner;
   if (!in) return;

@@ -70,6 +70,8 @@ void cov_inner_destroy(cov_inner **inner);
  *  A batch without any target (every label is a masked EOS) takes no optimiser step; its place in the schedule passes.
  */
 cov_status cov_inner_round(cov_inner *inner, int64_t round, float *work, cov_inner_report *report);
+/** The optimiser's state, for checkpoints; borrowed. */
+cov_adamw *cov_inner_adamw(cov_inner *inner);
 /** The samples of a round in the order they are trained on: ids[inner_steps * batch_seqs]. */
 cov_status cov_inner_samples(const cov_inner *inner, int64_t round, int64_t *ids);
 

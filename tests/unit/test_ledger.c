@@ -467,6 +467,46 @@ static void two_ledgers_compare_record_by_record(void **state) {
   cov_ledger_close(&b);
 }
 
+/* ---- going back ---- */
+
+static void a_rewound_ledger_goes_on_as_if_it_had_ended_there(void **state) {
+  (void)state;
+  cov_ledger *a, *b;
+  cov_ledger_head at;
+  int64_t undone;
+  char *text;
+  size_t bytes;
+  char name[4200];
+  make_ledger(path, 3);
+  make_ledger(other_path, 5);
+  assert_ok(cov_ledger_open(other_path, &b));
+  assert_ok(cov_ledger_append_close(b, cov_ledger_head_get(b)->last_hash, COV_CLOSE_STOPPED));
+  assert_status(cov_ledger_head_at(b, 6, &at), COV_EUSAGE);
+  assert_ok(cov_ledger_head_at(b, 3, &at));
+  cov_ledger_close(&b);
+  assert_ok(cov_ledger_open(path, &a));
+  assert_int_equal(at.next_round, 3);
+  assert_memory_equal(at.last_hash, cov_ledger_head_get(a)->last_hash, COV_HASH_BYTES);
+  assert_ok(cov_ledger_rewind(other_path, 3, &undone));
+  assert_int_equal(undone, 2);
+  assert_ok(cov_ledger_open(other_path, &b));
+  assert_ok(append_round(a, make_round(cov_ledger_head_get(a), 3), &ids[0]));
+  assert_ok(append_round(b, make_round(cov_ledger_head_get(b), 3), &ids[0]));
+  assert_ok(cov_ledger_compare(a, b));
+  assert_int_equal(cov_ledger_count(a), cov_ledger_count(b));
+  cov_ledger_close(&a);
+  cov_ledger_close(&b);
+  assert_ok(cov_ledger_rewind(other_path, 4, &undone)); /* nothing to undo */
+  assert_int_equal(undone, 0);
+  assert_ok(cov_ledger_rewind(other_path, 0, &undone));
+  assert_int_equal(undone, 4);
+  assert_status(cov_ledger_rewind(other_path, 1, &undone), COV_EUSAGE);
+  snprintf(name, sizeof name, "%s.undone", other_path); /* rounds 3, 4, close; then rounds 0 to 3 */
+  assert_ok(cov_file_read(name, 1 << 20, &text, &bytes));
+  free(text);
+  assert_true(bytes > 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test_setup(a_key_file_is_made_once_and_read_back, fresh_paths),
@@ -483,6 +523,7 @@ int main(void) {
       cmocka_unit_test_setup(a_torn_tail_is_cut_off, fresh_paths),
       cmocka_unit_test_setup(a_changed_byte_anywhere_is_an_error_that_names_the_record, fresh_paths),
       cmocka_unit_test_setup(two_ledgers_compare_record_by_record, fresh_paths),
+      cmocka_unit_test_setup(a_rewound_ledger_goes_on_as_if_it_had_ended_there, fresh_paths),
   };
   return cmocka_run_group_tests(tests, make_identities, NULL);
 }

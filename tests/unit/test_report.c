@@ -168,6 +168,36 @@ static void evaluations_read_back(void **state) {
   cov_csv_close(&csv);
 }
 
+/* Rounds that are done again after a resume replace their rows. */
+static void rows_of_undone_rounds_are_cut(void **state) {
+  (void)state;
+  const char *path = file_in_folder("cut.csv");
+  cov_metrics *m;
+  cov_csv csv;
+  cov_metrics_row row = example;
+  remove(path);
+  assert_ok(cov_metrics_open(path, &m));
+  for (row.round = 7; row.round < 12; row.round++) assert_ok(cov_metrics_write(m, &row));
+  assert_ok(cov_metrics_cut(m, 12)); /* nothing as late as that */
+  assert_ok(cov_metrics_cut(m, 9));
+  row.round = 9;
+  row.loss = 1.25;
+  assert_ok(cov_metrics_write(m, &row));
+  cov_metrics_close(&m);
+  assert_ok(cov_csv_read(path, &csv));
+  assert_int_equal(csv.n_rows, 3);
+  assert_string_equal(cov_csv_text(&csv, 1, 0), "8");
+  assert_string_equal(cov_csv_text(&csv, 2, 0), "9");
+  assert_string_equal(cov_csv_text(&csv, 2, cov_csv_column(&csv, "loss")), "1.25");
+  cov_csv_close(&csv);
+  assert_ok(cov_metrics_open(path, &m));
+  assert_ok(cov_metrics_cut(m, 0));
+  cov_metrics_close(&m);
+  assert_ok(cov_csv_read(path, &csv));
+  assert_int_equal(csv.n_rows, 0);
+  cov_csv_close(&csv);
+}
+
 static void a_row_cut_by_a_crash_is_removed(void **state) {
   (void)state;
   const char *path = file_in_folder("metrics.csv");
@@ -256,6 +286,7 @@ int main(void) {
       cmocka_unit_test(every_line_is_json),
       cmocka_unit_test(metrics_read_back),
       cmocka_unit_test(evaluations_read_back),
+      cmocka_unit_test(rows_of_undone_rounds_are_cut),
       cmocka_unit_test(a_row_cut_by_a_crash_is_removed),
       cmocka_unit_test(other_columns_are_not_mixed),
       cmocka_unit_test(damaged_tables_are_refused),
