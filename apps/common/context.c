@@ -114,6 +114,12 @@ cov_status cov_app_peer_path(const cov_app *app, const char *name, char *out, si
   return cov_path(out, size, "%s/peers/%lld/%s", app->cfg.run.dir, (long long)app->peer, name);
 }
 
+cov_status cov_app_ckpt_parent(const cov_app *app, char *out, size_t size) {
+  const char *dir = app->cfg.checkpoint.dir;
+  return *dir ? cov_path(out, size, "%s/%lld", dir, (long long)app->peer)
+              : cov_app_peer_path(app, "checkpoints", out, size);
+}
+
 static cov_status open_run_files(cov_app *app) {
   const char *name = cov_program_name(app->program);
   char path[COV_CONFIG_TEXT_BYTES + 96], who[64];

@@ -52,6 +52,8 @@ int cov_app_finish(cov_app *app, cov_status st);
 
 /** RUN/peers/N/NAME. */
 cov_status cov_app_peer_path(const cov_app *app, const char *name, char *out, size_t size);
+/** Parent of this peer's checkpoints: checkpoint.dir/N, or RUN/peers/N/checkpoints where that key is empty. */
+cov_status cov_app_ckpt_parent(const cov_app *app, char *out, size_t size);
 /** Segment parameters of this peer: what cov_segment_create and cov_segment_open want. */
 void cov_app_segment_params(const cov_app *app, cov_segment_params *out);
 /** Inner steps of the whole run: rounds * inner steps. */

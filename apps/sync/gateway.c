@@ -131,8 +131,8 @@ static cov_status take_payload(cov_gateway *gw, const cov_carrier_event *event) 
   return round == gw->round ? take_slot(gw, from, slot) : COV_OK; /* the next round's waits for its begin */
 }
 
-static cov_status post(cov_gateway *gw, int to, uint32_t type, int64_t round, const void *bytes, size_t n,
-                       cov_post_mode mode) {
+cov_status cov_gateway_post(cov_gateway *gw, int to, uint32_t type, int64_t round, const void *bytes, size_t n,
+                            cov_post_mode mode) {
   const cov_message_head head = {.type = type,
                                  .epoch = (uint64_t)(gw->ledger ? cov_ledger_head_get(gw->ledger)->epoch : 0),
                                  .round = (uint64_t)round};
@@ -149,16 +149,19 @@ static cov_status serve_fetch(cov_gateway *gw, const cov_carrier_event *event) {
   cov_slot *slot = &r->slot[event->head.round % COV_GATEWAY_ROUNDS];
   if (slot->round != (int64_t)event->head.round || !slot->open) return COV_OK;
   if (memcmp(cov_payload_digest(slot->bytes, gw->outer->payload_bytes), hash, COV_HASH_BYTES) != 0) return COV_OK;
-  return post(gw, event->peer, COV_MESSAGE_PAYLOAD, slot->round, slot->bytes, gw->outer->payload_bytes,
-              COV_POST_BORROW);
+  return cov_gateway_post(gw, event->peer, COV_MESSAGE_PAYLOAD, slot->round, slot->bytes, gw->outer->payload_bytes,
+                          COV_POST_BORROW);
 }
 
 static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) {
   cov_remote *from = remote_of(gw, event->peer);
   switch (event->head.type) {
   case COV_MESSAGE_HELLO:
-    return cov_hello_check(gw->app, gw->outer->hash, event->peer, event->bytes, event->n_bytes, from->key,
-                           &from->greeted);
+    if (from->greeted) return COV_OK;
+    COV_TRY(
+        cov_hello_check(gw->app, gw->outer->hash, event->peer, event->bytes, event->n_bytes, from->key, &from->offers));
+    from->greeted = true;
+    return COV_OK;
   case COV_MESSAGE_PAYLOAD:
     return gw->ledger ? take_payload(gw, event) : COV_OK;
   case COV_MESSAGE_COMMIT:
@@ -170,6 +173,9 @@ static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) 
     if (event->n_bytes != COV_HASH_BYTES) return COV_FAIL(COV_EREMOTE, "a final hash of %zu bytes", event->n_bytes);
     memcpy(from->final_hash, event->bytes, COV_HASH_BYTES);
     from->final_known = true;
+    return COV_OK;
+  case COV_MESSAGE_SAVED:
+    if (event->head.round <= (uint64_t)gw->round + 1) from->saved = (int64_t)event->head.round;
     return COV_OK;
   default:
     return COV_FAIL(COV_EREMOTE, "message type %" PRIu32 " is unknown", event->head.type);
@@ -216,7 +222,7 @@ static cov_status fetch_missing(cov_gateway *gw, double now) {
     cov_fetch_encode(missing[i].peer, missing[i].hash, body);
     /* Another holder each time: the first may be slow or gone. */
     int32_t turn = (int32_t)((int64_t)(now / fetch_patience_s) % found);
-    COV_TRY(post(gw, holder[turn], COV_MESSAGE_FETCH, gw->round, body, sizeof body, COV_POST_COPY));
+    COV_TRY(cov_gateway_post(gw, holder[turn], COV_MESSAGE_FETCH, gw->round, body, sizeof body, COV_POST_COPY));
     r->fetch_again_s = now + 5 * fetch_patience_s;
   }
   return COV_OK;
@@ -227,7 +233,7 @@ static cov_status send_waiting(cov_gateway *gw) {
   const uint8_t *data;
   size_t bytes;
   while (cov_commit_send_next(gw->commit, &to, &data, &bytes)) {
-    COV_TRY(post(gw, to, COV_MESSAGE_COMMIT, gw->round, data, bytes, COV_POST_COPY));
+    COV_TRY(cov_gateway_post(gw, to, COV_MESSAGE_COMMIT, gw->round, data, bytes, COV_POST_COPY));
   }
   return COV_OK;
 }
@@ -310,7 +316,7 @@ cov_status cov_gateway_send(cov_gateway *gw, uint8_t *payload) {
   COV_TRY(open_payload(gw, self, slot)); /* what we send passes our own checks */
   for (int i = 0; i < gw->n_remote; i++) {
     if (gw->remote[i].peer == self->peer || !cov_carrier_alive(gw->carrier, gw->remote[i].peer)) continue;
-    COV_TRY(post(gw, gw->remote[i].peer, COV_MESSAGE_PAYLOAD, gw->round, payload, n, COV_POST_BORROW));
+    COV_TRY(cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_PAYLOAD, gw->round, payload, n, COV_POST_BORROW));
   }
   return announce(gw, self, slot);
 }
@@ -381,6 +387,25 @@ void cov_gateway_traffic(cov_gateway *gw, uint64_t *sent_bytes, uint64_t *receiv
   gw->received_bytes_before = received;
 }
 
+cov_status cov_gateway_saved(cov_gateway *gw, int64_t round) {
+  gw->remote[gw->app->peer].saved = round;
+  for (int i = 0; i < gw->n_remote; i++) {
+    if (gw->remote[i].peer == gw->app->peer || !cov_carrier_alive(gw->carrier, gw->remote[i].peer)) continue;
+    COV_TRY(cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_SAVED, round, NULL, 0, COV_POST_COPY));
+  }
+  return COV_OK;
+}
+
+int64_t cov_gateway_saved_by_all(const cov_gateway *gw) {
+  const cov_ledger_head *head = cov_ledger_head_get(gw->ledger);
+  int64_t oldest = INT64_MAX;
+  for (int32_t i = 0; i < head->n_members; i++) {
+    int64_t saved = gw->remote[head->members[i].peer].saved;
+    if (saved < oldest) oldest = saved;
+  }
+  return oldest;
+}
+
 static bool all_final(const cov_gateway *gw) {
   for (int i = 0; i < gw->n_remote; i++) {
     const cov_remote *r = &gw->remote[i];
@@ -413,10 +438,11 @@ static cov_status compare_final(const cov_gateway *gw) {
 
 cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {
   double deadline = cov_clock_s() + farewell_s;
-  while (!cov_commit_settled(gw->commit) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
+  while (gw->commit && !cov_commit_settled(gw->commit) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
   for (int i = 0; i < gw->n_remote; i++) {
     if (gw->remote[i].peer == gw->app->peer || !cov_carrier_alive(gw->carrier, gw->remote[i].peer)) continue;
-    COV_TRY(post(gw, gw->remote[i].peer, COV_MESSAGE_FINAL, gw->round, gw->outer->hash, COV_HASH_BYTES, COV_POST_COPY));
+    COV_TRY(cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_FINAL, gw->round, gw->outer->hash, COV_HASH_BYTES,
+                             COV_POST_COPY));
   }
   /* The peer whose parameters are evaluated comes last; a link that dies ends the wait for it earlier. */
   deadline = cov_clock_s() + gw->app->cfg.exchange.link_timeout + gw->app->cfg.eval.timeout;
@@ -426,85 +452,6 @@ cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {
   gw->app->lost_peers = cov_carrier_lost_links(gw->carrier);
   (void)cov_carrier_close(&gw->carrier, farewell_s); /* who does not say goodbye has its results all the same */
   return COV_OK;
-}
-
-/* ---- opening ---- */
-
-static cov_status greet(cov_gateway *gw) {
-  uint8_t hello[COV_HELLO_BYTES];
-  cov_hello_encode(gw->app, gw->identity.public_key, gw->outer->hash, hello);
-  double deadline = cov_clock_s() + gw->app->cfg.run.start_timeout;
-  for (int i = 0; i < gw->n_remote; i++) {
-    if (gw->remote[i].peer == gw->app->peer) continue;
-    COV_TRY(post(gw, gw->remote[i].peer, COV_MESSAGE_HELLO, 0, hello, sizeof hello, COV_POST_COPY));
-  }
-  for (int i = 0; i < gw->n_remote; i++) {
-    cov_remote *r = &gw->remote[i];
-    while (!r->greeted) {
-      COV_TRY(cov_gateway_turn(gw, 0.02));
-      if (!cov_carrier_alive(gw->carrier, r->peer) || cov_clock_s() > deadline) {
-        return COV_FAIL(COV_EREMOTE, "peer %d did not come up (run.start_timeout = %.3g s); its log says why", r->peer,
-                        gw->app->cfg.run.start_timeout);
-      }
-    }
-    cov_identity_key_hash(r->key, r->key_hash);
-  }
-  return COV_OK;
-}
-
-static cov_status found(cov_gateway *gw) {
-  cov_genesis *genesis = calloc(1, sizeof *genesis);
-  if (!genesis) return COV_FAIL(COV_ENOMEM, "no memory for the ledger's first record");
-  memcpy(genesis->run_id, gw->app->run_id, COV_RUN_ID_BYTES);
-  genesis->protocol_version = COV_PROTOCOL_VERSION;
-  memcpy(genesis->config_digest, gw->app->config_digest, COV_HASH_BYTES);
-  memcpy(genesis->params_digest, gw->app->params_digest, COV_HASH_BYTES);
-  memcpy(genesis->state_hash, gw->outer->hash, COV_HASH_BYTES);
-  genesis->n_members = gw->n_remote;
-  for (int i = 0; i < gw->n_remote; i++) {
-    genesis->members[i].peer = gw->remote[i].peer;
-    memcpy(genesis->members[i].key, gw->remote[i].key, COV_KEY_BYTES);
-  }
-  char path[COV_CONFIG_TEXT_BYTES + 64];
-  cov_status st = cov_app_peer_path(gw->app, "ledger", path, sizeof path);
-  if (st == COV_OK) st = cov_ledger_create(path, genesis, &gw->ledger);
-  free(genesis);
-  return st;
-}
-
-cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
-  memset(gw, 0, sizeof *gw);
-  gw->app = app;
-  gw->outer = outer;
-  gw->n_remote = (int)app->cfg.run.peers;
-  if (gw->n_remote > COV_LEDGER_MAX_MEMBERS) {
-    return COV_FAIL(COV_EUSAGE, "run.peers is %d; a ledger holds at most %d", gw->n_remote, COV_LEDGER_MAX_MEMBERS);
-  }
-  char path[COV_CONFIG_TEXT_BYTES + 64];
-  COV_TRY(cov_app_peer_path(app, "key", path, sizeof path));
-  COV_TRY(cov_identity_open(path, &gw->identity));
-  gw->remote = calloc((size_t)gw->n_remote, sizeof *gw->remote);
-  if (!gw->remote) return COV_FAIL(COV_ENOMEM, "no memory for %d peers", gw->n_remote);
-  int peers[COV_LEDGER_MAX_MEMBERS];
-  for (int i = 0; i < gw->n_remote; i++) {
-    peers[i] = i;
-    gw->remote[i].peer = i;
-    for (int s = 0; s < COV_GATEWAY_ROUNDS; s++) gw->remote[i].slot[s].round = -1;
-  }
-  memcpy(gw->remote[app->peer].key, gw->identity.public_key, COV_KEY_BYTES);
-  gw->remote[app->peer].greeted = true;
-  size_t largest = outer->payload_bytes;
-  if (largest < cov_commit_message_max_bytes()) largest = cov_commit_message_max_bytes();
-  const cov_carrier_params params = {.self = (int)app->peer,
-                                     .peer = peers,
-                                     .n_peers = gw->n_remote,
-                                     .max_message_bytes = largest,
-                                     .segment_bytes = (size_t)app->cfg.exchange.segment_bytes,
-                                     .heartbeat_s = app->cfg.exchange.heartbeat,
-                                     .link_timeout_s = app->cfg.exchange.link_timeout};
-  COV_TRY(cov_carrier_world_open(app->comms.outer, &params, app->comms.gateway_rank, &gw->carrier));
-  COV_TRY(greet(gw));
-  return found(gw);
 }
 
 void cov_gateway_close(cov_gateway *gw) {

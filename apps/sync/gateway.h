@@ -8,6 +8,7 @@
 #include "exchange/commit.h"
 #include "ledger/ledger.h"
 #include "sync/outer.h"
+#include "sync/resume.h"
 
 /* Rounds whose payloads are kept: the next, the present, and two more for peers that are behind and fetch them. */
 enum { COV_GATEWAY_ROUNDS = 4 };
@@ -24,6 +25,8 @@ typedef struct {
   int32_t peer;
   uint8_t key[COV_KEY_BYTES], key_hash[COV_HASH_BYTES];
   bool greeted;
+  cov_offers offers; /* what it can start from */
+  int64_t saved;     /* round of its newest checkpoint as far as we know; 0: none */
   bool final_known;
   uint8_t final_hash[COV_HASH_BYTES];
   cov_slot slot[COV_GATEWAY_ROUNDS]; /* by round % COV_GATEWAY_ROUNDS */
@@ -40,12 +43,15 @@ typedef struct {
   int64_t round;
   cov_remote *remote; /* [peers], self included */
   int n_remote;
+  cov_resume resume;                                 /* where the run goes on */
   int64_t tokens;                                    /* of all agreed sets so far */
   double idle_s;                                     /* time in turns in which nothing came */
   uint64_t sent_bytes_before, received_bytes_before; /* counters at the end of the last round */
 } cov_gateway;
 
-/** Open key and carrier, greet the other peers, agree on the genesis, create the ledger. Bounded by start_timeout. */
+/** Open key and carrier, greet the other peers, choose the state to go on from (gateway->resume), take ledger and
+ *  checkpoints back to it, or agree on the genesis and create the ledger. Bounded by start_timeout. COV_EREMOTE: the
+ *  others went on without this peer before that state. */
 cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gateway);
 void cov_gateway_close(cov_gateway *gateway);
 
@@ -62,9 +68,17 @@ cov_status cov_gateway_decide(cov_gateway *gateway);
 const cov_round *cov_gateway_round(const cov_gateway *gateway);
 /** The checked payload of `peer` for the present round, or NULL. */
 cov_slot *cov_gateway_slot(cov_gateway *gateway, int32_t peer);
+/** Tell the other peers that our checkpoint of `round` is complete. */
+cov_status cov_gateway_saved(cov_gateway *gateway, int64_t round);
+/** Round of the newest checkpoint that every member has, as far as we know: not to be removed. 0: none. */
+int64_t cov_gateway_saved_by_all(const cov_gateway *gateway);
 /** After the last round: stay until the others have it too, compare final state hashes, close the ledger. */
 cov_status cov_gateway_end(cov_gateway *gateway, cov_close_reason reason);
 /** Bytes over all links since the last call. */
 void cov_gateway_traffic(cov_gateway *gateway, uint64_t *sent_bytes, uint64_t *received_bytes);
+
+/** For gateway*.c: post a message; a dead link is no failure, its DROPPED event tells the rest. */
+cov_status cov_gateway_post(cov_gateway *gateway, int to, uint32_t type, int64_t round, const void *bytes, size_t n,
+                            cov_post_mode mode);
 
 #endif

@@ -6,7 +6,8 @@
 #include "ledger/record.h"
 
 void cov_hello_encode(const cov_app *app, const uint8_t key[COV_KEY_BYTES], const uint8_t state[32],
-                      uint8_t hello[COV_HELLO_BYTES]) {
+                      const cov_offers *offers, uint8_t hello[COV_HELLO_BYTES]) {
+  uint8_t list[COV_OFFERS_BYTES];
   cov_byte_writer w = {.data = hello, .room = COV_HELLO_BYTES};
   cov_bytes_write(&w, app->run_id, 16);
   cov_bytes_write(&w, app->config_digest, 32);
@@ -14,11 +15,13 @@ void cov_hello_encode(const cov_app *app, const uint8_t key[COV_KEY_BYTES], cons
   cov_bytes_write(&w, state, 32);
   cov_bytes_write(&w, key, 32);
   cov_bytes_write_uint(&w, 4, (uint64_t)app->peer);
+  cov_offers_encode(offers, list);
+  cov_bytes_write(&w, list, sizeof list);
   COV_ASSERT(!w.failed && w.used == COV_HELLO_BYTES);
 }
 
 cov_status cov_hello_check(const cov_app *app, const uint8_t state[32], int peer, const uint8_t *bytes, size_t n,
-                           uint8_t key[COV_KEY_BYTES], bool *greeted) {
+                           uint8_t key[COV_KEY_BYTES], cov_offers *offers) {
   static const struct {
     size_t at, size;
     const char *what;
@@ -26,23 +29,24 @@ cov_status cov_hello_check(const cov_app *app, const uint8_t state[32], int peer
                {48, 32, "model's tensors"},
                {80, 32, "initial parameters (another build or compiler: please report)"},
                {0, 16, "run id"}};
+  static const cov_offers none;
   uint8_t ours[COV_HELLO_BYTES];
   cov_byte_reader r = {.data = bytes, .left = n};
   (void)cov_bytes_take(&r, 144); /* compared below, field by field */
   uint64_t number = cov_bytes_read_uint(&r, 4);
-  if (r.failed || r.left != 0 || number != (uint64_t)peer) {
+  const uint8_t *list = cov_bytes_take(&r, COV_OFFERS_BYTES);
+  if (!list || r.left != 0 || number != (uint64_t)peer) {
     return COV_FAIL(COV_EMISMATCH,
                     "peer %d greets in a form this version does not know; all peers need the same release", peer);
   }
-  cov_hello_encode(app, bytes + 112, state, ours);
+  cov_hello_encode(app, bytes + 112, state, &none, ours);
   for (size_t i = 0; i < sizeof field / sizeof *field; i++) {
     if (memcmp(ours + field[i].at, bytes + field[i].at, field[i].size) != 0) {
       return COV_FAIL(COV_EMISMATCH, "peer %d has other %s than this peer", peer, field[i].what);
     }
   }
-  if (*greeted) return COV_OK;
+  COV_TRY(cov_offers_decode(list, COV_OFFERS_BYTES, offers));
   memcpy(key, bytes + 112, COV_KEY_BYTES);
-  *greeted = true;
   return COV_OK;
 }
 

@@ -4,6 +4,7 @@
 #define COVENANT_APPS_SYNC_GATEWAY_MESSAGES_H
 
 #include "common/context.h"
+#include "exchange/offers.h"
 #include "ledger/identity.h"
 
 typedef enum {
@@ -11,17 +12,18 @@ typedef enum {
   COV_MESSAGE_PAYLOAD,   /* a payload (docs/payload.md) */
   COV_MESSAGE_COMMIT,    /* of the agreement (exchange/commit.h) */
   COV_MESSAGE_FETCH,     /* send me the payload with this hash */
-  COV_MESSAGE_FINAL      /* state hash after the last round, 32 bytes */
+  COV_MESSAGE_FINAL,     /* state hash after the last round, 32 bytes */
+  COV_MESSAGE_SAVED      /* my checkpoint of the message's round is complete; no body */
 } cov_message_type;
 
-enum { COV_HELLO_BYTES = 16 + 4 * 32 + 4, COV_FETCH_BYTES = 4 + 32 };
+enum { COV_HELLO_BYTES = 16 + 4 * 32 + 4 + COV_OFFERS_BYTES, COV_FETCH_BYTES = 4 + 32 };
 
-/** run id, config digest, params digest, state hash of theta_0, public key, peer number. */
+/** run id, config digest, params digest, state hash of theta_0, public key, peer number, checkpoints to go on from. */
 void cov_hello_encode(const cov_app *app, const uint8_t key[COV_KEY_BYTES], const uint8_t state[32],
-                      uint8_t hello[COV_HELLO_BYTES]);
-/** Compare a hello of `peer` with ours; on COV_OK `key` is theirs. COV_EMISMATCH names what differs. */
+                      const cov_offers *offers, uint8_t hello[COV_HELLO_BYTES]);
+/** Compare a hello of `peer` with ours; on COV_OK `key` and `offers` are theirs. COV_EMISMATCH names what differs. */
 cov_status cov_hello_check(const cov_app *app, const uint8_t state[32], int peer, const uint8_t *bytes, size_t n,
-                           uint8_t key[COV_KEY_BYTES], bool *greeted);
+                           uint8_t key[COV_KEY_BYTES], cov_offers *offers);
 
 void cov_fetch_encode(int32_t peer, const uint8_t hash[32], uint8_t out[COV_FETCH_BYTES]);
 /** COV_EREMOTE: not such a message. */

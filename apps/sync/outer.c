@@ -106,6 +106,11 @@ static cov_status hash_state(cov_outer *outer) {
   return cov_coll_bcast(outer->comm, 0, outer->hash, sizeof outer->hash, &outer->how);
 }
 
+cov_status cov_outer_hash(cov_outer *outer) {
+  cov_shard_leaves(&outer->part, cov_segment_theta(outer->segment), COV_LAYOUT_SPAN, outer->leaves);
+  return hash_state(outer);
+}
+
 cov_status cov_outer_init(cov_outer *outer, uint64_t seed) {
   cov_status st = COV_OK;
   if (outer->shard == 0) {
@@ -114,8 +119,7 @@ cov_status cov_outer_init(cov_outer *outer, uint64_t seed) {
     cov_segment_theta_unlock(outer->segment, 0);
   }
   COV_TRY(cov_agree(outer->comm, st, &outer->how));
-  cov_shard_leaves(&outer->part, cov_segment_theta(outer->segment), COV_LAYOUT_SPAN, outer->leaves);
-  return hash_state(outer);
+  return cov_outer_hash(outer);
 }
 
 cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload) {

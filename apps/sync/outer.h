@@ -5,7 +5,7 @@
  *   cov_outer_share     the agreed payloads from the gateway to all sync ranks of the peer
  *   cov_outer_finish    apply, give back, hash
  *
- * All three are Collective over the peer's sync ranks; a failure on one is a failure on all. */
+ * All are Collective over the peer's sync ranks; a failure on one is a failure on all. */
 #ifndef COVENANT_APPS_SYNC_OUTER_H
 #define COVENANT_APPS_SYNC_OUTER_H
 
@@ -43,6 +43,8 @@ void cov_outer_expect(const cov_outer *outer, const cov_app *app, int64_t round,
 
 /** theta_0 into the segment (rank 0), its hash everywhere. */
 cov_status cov_outer_init(cov_outer *outer, uint64_t seed);
+/** Hash of theta as it is now, to outer->hash everywhere. */
+cov_status cov_outer_hash(cov_outer *outer);
 /** payload[payload_bytes] at the gateway (elsewhere NULL); `head` is read at the gateway. */
 cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload);
 /** The agreed payloads, set[n] (gateway: in; others: out, allocated here with cov_mem_alloc, payload_bytes each), and

@@ -10,6 +10,7 @@
 #include "comm/collective.h"
 #include "comm/member.h"
 #include "sync/gateway.h"
+#include "sync/saving.h"
 #include "sync/status.h"
 
 /* Everything one sync rank holds. The gateway part is used by rank 0 only. */
@@ -19,8 +20,10 @@ typedef struct {
   cov_member *member;
   cov_outer outer;
   cov_gateway gateway;
+  cov_saving saving;
   cov_status_writer writer;
   cov_round_times times;
+  int64_t start; /* round that the run begins or goes on with */
   bool is_gateway;
   uint8_t *set[COV_LEDGER_MAX_MEMBERS]; /* ranks other than the gateway: payloads of the round, owned */
   uint8_t *rejected;                    /* likewise */
@@ -49,11 +52,37 @@ static cov_status open_segment(sync_rank *s) {
   return cov_member_wait_all(s->member, &app->wait_start);
 }
 
+/* The state that the peers have chosen to go on from, into all ranks of this peer; then training may load its part. */
+static cov_status load_start(sync_rank *s) {
+  struct {
+    int64_t round;
+    uint8_t state_hash[COV_STATE_HASH_BYTES];
+  } start = {0};
+  char parent[COV_CKPT_PATH_BYTES], folder[COV_CKPT_PATH_BYTES];
+  if (s->is_gateway) {
+    start.round = s->gateway.resume.round;
+    memcpy(start.state_hash, s->gateway.resume.state_hash, sizeof start.state_hash);
+  }
+  COV_TRY(cov_coll_bcast(s->outer.comm, 0, &start, sizeof start, &s->outer.how));
+  s->start = start.round;
+  if (start.round > 0) {
+    COV_TRY(cov_app_ckpt_parent(s->app, parent, sizeof parent));
+    COV_TRY(cov_ckpt_folder(parent, start.round, folder, sizeof folder));
+    COV_TRY(cov_outer_load(&s->outer, folder, start.round, start.state_hash));
+  }
+  cov_status st = cov_saving_open(s->app, &s->outer, s->is_gateway ? &s->gateway : NULL, start.round, &s->saving);
+  COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
+  if (s->is_gateway) cov_doorbell_ring(cov_segment_start_bell(s->segment), (uint32_t)(start.round + 1));
+  return COV_OK;
+}
+
 static cov_status open_rank(sync_rank *s) {
   const cov_config *cfg = &s->app->cfg;
   COV_TRY(open_segment(s));
-  const cov_wait how = {
-      .timeout_s = 4 * cfg->exchange.round_timeout + 4 * cfg->exchange.link_timeout, .poll = keep_links, .arg = s};
+  const cov_wait how = {.timeout_s = 4 * cfg->exchange.round_timeout + 4 * cfg->exchange.link_timeout +
+                                     2 * cfg->checkpoint.timeout,
+                        .poll = keep_links,
+                        .arg = s};
   COV_TRY(cov_outer_create(s->app, s->segment, &how, &s->outer));
   COV_TRY(cov_outer_init(&s->outer, (uint64_t)cfg->run.seed));
   cov_status st = COV_OK;
@@ -66,7 +95,24 @@ static cov_status open_rank(sync_rank *s) {
         cfg->run.peers, s->app->params.elems, s->outer.payload_bytes,
         4.0 * (double)s->app->params.elems / (double)s->outer.payload_bytes, cov_identity_signs() ? "on" : "off");
   }
+  return load_start(s);
+}
+
+/* The state that training starts from now is saved while it trains, if it is due. */
+static cov_status begin_saving(sync_rank *s, int64_t round, bool always) {
+  cov_status st = cov_saving_look(&s->saving);
+  if (st == COV_OK && s->is_gateway) cov_saving_due(&s->saving, round, always);
+  COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how)); /* the others read the save word behind this */
+  cov_saving_begin(&s->saving, round);
   return COV_OK;
+}
+
+/* Before error feedback or theta change: what is being saved must be in the file. */
+static cov_status wait_for_saving(sync_rank *s) {
+  while (!cov_saving_written(&s->saving, s->is_gateway ? 0.0 : 0.5)) {
+    if (s->is_gateway) COV_TRY(cov_gateway_turn(&s->gateway, 0.004));
+  }
+  return cov_saving_look(&s->saving);
 }
 
 /* Until training has done round t. No deadline of its own: the watchdog ends us if a member dies or hangs, and other
@@ -156,6 +202,12 @@ static void release_set(sync_rank *s, cov_payload_view *store, int opened) {
   s->rejected = NULL;
 }
 
+/* Rounds that this launch does at most. */
+static int64_t last_round(const cov_app *app) {
+  int64_t stop_after = app->cfg.run.stop_after;
+  return stop_after > 0 && stop_after < app->cfg.run.rounds ? stop_after : app->cfg.run.rounds;
+}
+
 /* From the agreement to theta_{t+1}. *more = 0: this was the last round. */
 static cov_status step(sync_rank *s, int64_t t, int *more) {
   static cov_payload_view store[COV_LEDGER_MAX_MEMBERS + 1]; /* one rank a process, one round at a time */
@@ -169,7 +221,7 @@ static cov_status step(sync_rank *s, int64_t t, int *more) {
     s->times.wait_s = s->gateway.idle_s - idle;
     if (st == COV_OK) {
       list_set(s, views, &n, &rejected);
-      *more = t + 1 < s->app->cfg.run.rounds && !cov_gateway_round(&s->gateway)->stop;
+      *more = t + 1 < last_round(s->app) && !cov_gateway_round(&s->gateway)->stop;
     }
   }
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
@@ -195,12 +247,14 @@ static cov_status run_round(sync_rank *s, int64_t t, int *more) {
   cov_train_report train = {0};
   cov_status st = s->is_gateway ? cov_gateway_begin(&s->gateway) : COV_OK;
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
+  COV_TRY(begin_saving(s, t, false));
   s->times.begin_s = cov_clock_s();
   if (s->is_gateway) cov_doorbell_ring(cov_segment_theta_bell(s->segment), (uint32_t)(t + 1));
   COV_TRY(wait_for_training(s, t));
   if (s->is_gateway && (!cov_segment_train_read(s->segment, &train) || train.round != t)) {
     st = COV_FAIL(COV_EBUG, "training rang for round %" PRId64 " but reported on round %" PRId64, t, train.round);
   }
+  if (st == COV_OK) st = wait_for_saving(s);
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
   COV_TRY(encode(s, t, &train));
   COV_TRY(step(s, t, more));
@@ -221,15 +275,34 @@ static void announce_end(sync_rank *s, int64_t t) {
   cov_log_warn("the evaluation of the final parameters took longer than eval.timeout; ending without it");
 }
 
+/* The final checkpoint, beside the last evaluation. Bounded: its own job gives up after checkpoint.timeout. */
+static cov_status wait_for_final_checkpoint(sync_rank *s) {
+  double deadline = cov_clock_s() + 2 * s->app->cfg.checkpoint.timeout;
+  while (cov_saving_busy(&s->saving)) {
+    COV_TRY(cov_saving_look(&s->saving));
+    if (cov_clock_s() > deadline) return COV_FAIL(COV_EIO, "the final checkpoint hangs: is the disk gone?");
+    if (s->is_gateway) {
+      COV_TRY(cov_gateway_turn(&s->gateway, 0.01));
+    } else {
+      (void)cov_saving_written(&s->saving, 0.1);
+    }
+  }
+  return COV_OK;
+}
+
 static cov_status finish(sync_rank *s, int64_t t) {
+  bool stopped = t + 1 < s->app->cfg.run.rounds;
+  COV_TRY(begin_saving(s, t + 1, true));
   cov_status st = COV_OK;
   if (s->is_gateway) {
-    bool stopped = t + 1 < s->app->cfg.run.rounds;
     cov_segment_lost_peers_set(s->segment, cov_carrier_lost_links(s->gateway.carrier));
     announce_end(s, t);
+  }
+  st = wait_for_final_checkpoint(s);
+  if (s->is_gateway && st == COV_OK) {
     st = cov_gateway_end(&s->gateway, stopped ? COV_CLOSE_STOPPED : COV_CLOSE_FINISHED);
     cov_segment_lost_peers_set(s->segment, s->app->lost_peers);
-    if (st == COV_OK) st = cov_status_end(&s->writer, &s->gateway, stopped);
+    if (st == COV_OK) st = cov_status_end(&s->writer, &s->gateway, stopped, s->saving.failure);
   }
   st = cov_agree(s->outer.comm, st, &s->outer.how);
   s->app->lost_peers = cov_segment_lost_peers(s->segment);
@@ -240,8 +313,9 @@ static cov_status run(sync_rank *s) {
   COV_TRY(open_rank(s));
   s->writer.start_s = cov_clock_s();
   s->writer.terminal = s->app->cfg.log.console == COV_CFG_CONSOLE_LINE;
-  int more = 1;
-  int64_t t = -1;
+  s->writer.start_round = s->start;
+  int64_t t = s->start - 1;
+  int more = s->start < last_round(s->app);
   while (more) COV_TRY(run_round(s, ++t, &more));
   return finish(s, t);
 }
@@ -272,6 +346,7 @@ cov_status cov_rounds_run(cov_app *app) {
     if (s->member) cov_member_fail(&s->member, st);
   }
   cov_status_close(&s->writer);
+  cov_saving_close(&s->saving);
   if (s->is_gateway && s->gateway.app) cov_gateway_close(&s->gateway);
   cov_outer_destroy(&s->outer);
   cov_segment_destroy(&s->segment);

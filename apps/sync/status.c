@@ -27,7 +27,8 @@ static double mean_loss(cov_gateway *gw, const cov_round *agreed) {
 static void print_line(const cov_status_writer *w, const cov_gateway *gw, const cov_metrics_row *row,
                        const cov_eval_report *eval) {
   int64_t done = row->round + 1, all = gw->app->cfg.run.rounds;
-  int64_t left_s = (int64_t)((cov_clock_s() - w->start_s) / (double)done * (double)(all - done) + 0.5);
+  double round_s = (cov_clock_s() - w->start_s) / (double)(done - w->start_round);
+  int64_t left_s = (int64_t)(round_s * (double)(all - done) + 0.5);
   char heldout[64] = "", line[320];
   if (eval->tokens > 0)
     snprintf(heldout, sizeof heldout, "  held-out %.3f (round %" PRId64 ")", eval->loss, eval->round);
@@ -46,6 +47,7 @@ static cov_status speak(cov_status_writer *w, const cov_gateway *gw, const cov_m
     char path[COV_CONFIG_TEXT_BYTES + 32];
     COV_TRY(cov_path(path, sizeof path, "%s/metrics.csv", gw->app->cfg.run.dir));
     COV_TRY(cov_metrics_open(path, &w->metrics));
+    COV_TRY(cov_metrics_cut(w->metrics, row->round)); /* rows of rounds that are done again after a resume */
   }
   COV_TRY(cov_metrics_write(w->metrics, row));
   print_line(w, gw, row, eval);
@@ -96,19 +98,28 @@ cov_status cov_status_round(cov_status_writer *w, cov_gateway *gw, const cov_tra
   return cov_status_speaks(gw) ? speak(w, gw, &row, &eval) : COV_OK;
 }
 
-cov_status cov_status_end(cov_status_writer *w, cov_gateway *gw, bool stopped) {
+cov_status cov_status_end(cov_status_writer *w, cov_gateway *gw, bool stopped, const char *no_checkpoint) {
   char reason[COV_STATE_REASON_BYTES];
   int64_t done = gw->round + 1, all = gw->app->cfg.run.rounds;
-  if (stopped) {
-    snprintf(reason, sizeof reason, "stopped on request after round %" PRId64 " of %" PRId64, done, all);
-  } else {
+  if (*no_checkpoint) {
+    snprintf(
+        reason, sizeof reason,
+        "%" PRId64 " of %" PRId64
+        " rounds are done, but the final checkpoint could not be written; launch again to redo what is not saved: %s",
+        done, all, no_checkpoint);
+  } else if (!stopped) {
     snprintf(reason, sizeof reason, "all %" PRId64 " rounds are done", all);
+  } else if (done == gw->app->cfg.run.stop_after) {
+    snprintf(reason, sizeof reason, "stopped by run.stop_after after round %" PRId64 " of %" PRId64, done, all);
+  } else {
+    snprintf(reason, sizeof reason, "stopped on request after round %" PRId64 " of %" PRId64, done, all);
   }
-  const cov_event_stop event = {.round = done, .state = stopped ? "stopped" : "done", .reason = reason};
+  bool complete = !stopped && !*no_checkpoint;
+  const cov_event_stop event = {.round = done, .state = complete ? "done" : "stopped", .reason = reason};
   COV_TRY(cov_events_stop(gw->app->events, &event));
   cov_status_close(w);
-  return cov_status_speaks(gw) ? cov_state_write(gw->app->cfg.run.dir, stopped ? COV_RUN_STOPPED : COV_RUN_DONE, reason)
-                               : COV_OK;
+  if (!cov_status_speaks(gw)) return COV_OK;
+  return cov_state_write(gw->app->cfg.run.dir, complete ? COV_RUN_DONE : COV_RUN_STOPPED, reason);
 }
 
 void cov_status_close(cov_status_writer *w) {

@@ -15,7 +15,8 @@ typedef struct {
 
 typedef struct {
   cov_metrics *metrics; /* opened when this peer first speaks */
-  double start_s;       /* of the run, for the ETA */
+  double start_s;       /* of this launch, for the ETA */
+  int64_t start_round;  /* round that it began with */
   bool terminal;        /* one line that is overwritten, instead of one a round */
 } cov_status_writer;
 
@@ -24,8 +25,9 @@ bool cov_status_speaks(const cov_gateway *gateway);
 /** After the outer step of a round. */
 cov_status cov_status_round(cov_status_writer *writer, cov_gateway *gateway, const cov_train_report *train,
                             const cov_round_times *times);
-/** The run ends in order: STATE, the last line, the stop event. */
-cov_status cov_status_end(cov_status_writer *writer, cov_gateway *gateway, bool stopped);
+/** The run ends in order: STATE, the last line, the stop event. `no_checkpoint`: why the final checkpoint failed, or
+ *  "". A run without it is "stopped" even after its last round: a later launch does again what is not saved. */
+cov_status cov_status_end(cov_status_writer *writer, cov_gateway *gateway, bool stopped, const char *no_checkpoint);
 void cov_status_close(cov_status_writer *writer);
 
 #endif

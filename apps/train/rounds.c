@@ -5,12 +5,14 @@
 #include "base/log.h"
 #include "comm/member.h"
 #include "comm/stop.h"
+#include "moments.h"
 #include "settings.h"
 
 typedef struct {
   cov_app *app;
   cov_segment *segment;
   cov_inner *inner;
+  cov_moments moments;
   int told_stop; /* 1: the stop bell was rung by this process */
 } trainer;
 
@@ -67,14 +69,25 @@ static void post_report(trainer *t, int64_t round, const cov_inner_report *r) {
                 (long long)report.tokens, report.compute_s, report.tokens_per_s);
 }
 
-/* *rounds: how many were trained. */
+/* Until sync has loaded what the run goes on from; *round is where that is, and training loads its own part. */
+static cov_status load_start(trainer *t, int64_t *round) {
+  const cov_wait how = {
+      .timeout_s = 2.0 * t->app->cfg.run.start_timeout + t->app->cfg.checkpoint.timeout, .poll = poll_stop, .arg = t};
+  cov_doorbell *bell = cov_segment_start_bell(t->segment);
+  COV_TRY(cov_doorbell_await(bell, 1, &how, "waiting for sync to say from which round the run goes on"));
+  *round = (int64_t)cov_doorbell_now(bell) - 1;
+  return *round > 0 ? cov_moments_load(&t->moments, *round) : COV_OK;
+}
+
+/* *rounds: how many of the run are done, before and after. */
 static cov_status train_rounds(trainer *t, int64_t *rounds) {
   float *work = cov_segment_work(t->segment);
   const size_t bytes = (size_t)t->app->params.span * sizeof *work;
-  for (*rounds = 0;; ++*rounds) {
+  for (;; ++*rounds) {
     cov_inner_report report;
     COV_TRY(await_theta(t, *rounds));
-    if (is_over(t, *rounds)) return COV_OK;
+    if (is_over(t, *rounds)) return cov_moments_save_final(&t->moments, *rounds);
+    COV_TRY(cov_moments_save(&t->moments, *rounds));
     memcpy(work, cov_segment_theta(t->segment), bytes);
     COV_TRY(cov_inner_round(t->inner, *rounds, work, &report));
     post_report(t, *rounds, &report);
@@ -118,12 +131,15 @@ cov_status train_run(cov_app *app) {
   COV_TRY_DONE(cov_member_join(t.segment, &as, &member));
   COV_TRY_DONE(cov_inner_create(&params, &app->llama, &app->params, app->data, train_backend(app), &t.inner));
   COV_TRY_DONE(cov_member_wait_all(member, &app->wait_start));
+  COV_TRY_DONE(cov_moments_open(app, t.segment, cov_inner_adamw(t.inner), &t.moments));
+  COV_TRY_DONE(load_start(&t, &rounds));
   COV_TRY_DONE(train_rounds(&t, &rounds));
   app->lost_peers = cov_segment_lost_peers(t.segment);
   COV_TRY_DONE(write_stop(app, rounds));
 done:
   if (st != COV_OK && member) cov_member_fail(&member, st);
   cov_member_leave(&member);
+  cov_moments_close(&t.moments);
   cov_inner_destroy(&t.inner);
   cov_segment_destroy(&t.segment);
   return st;

@@ -17,6 +17,7 @@
   X(COV_MEM_ACTIVATIONS, "activations")                            \
   X(COV_MEM_OUTER,       "outer state (theta, error feedback)")    \
   X(COV_MEM_PAYLOAD,     "payloads")                               \
+  X(COV_MEM_CHECKPOINT,  "checkpoint copies")                      \
   X(COV_MEM_DATA,        "data")                                   \
   X(COV_MEM_SCRATCH,     "scratch")
 /* clang-format on */

@@ -22,6 +22,7 @@
 #define COVENANT_CHECKPOINT_CHECKPOINT_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/status.h"

@@ -2,10 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/file.h"
 
 #ifdef COVENANT_HAVE_SODIUM
 #include <sodium.h>
@@ -154,21 +157,31 @@ done:
   return st;
 }
 
+/* It appears whole: a process that is killed here leaves no key rather than half a one. */
+static cov_status make_key(const char *path, uint8_t seed[COV_SEED_BYTES]) {
+  char part[4096];
+  COV_TRY(cov_path(part, sizeof part, "%s.part", path));
+  int fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) return COV_FAIL(COV_EIO, "cannot create the key file %s: %s", part, strerror(errno));
+  cov_status st = create_key(fd, path, seed);
+  close(fd);
+  if (st == COV_OK && rename(part, path) != 0) st = COV_FAIL(COV_EIO, "cannot publish %s: %s", path, strerror(errno));
+  if (st != COV_OK) unlink(part);
+  return st;
+}
+
 cov_status cov_identity_open(const char *path, cov_identity *id) {
   cov_status st = COV_OK;
   uint8_t seed[COV_SEED_BYTES];
-  int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (fd >= 0) {
-    st = create_key(fd, path, seed);
-    if (st != COV_OK) unlink(path); /* ours since O_EXCL, and no use to anyone */
-  } else if (errno == EEXIST) {
-    fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return COV_FAIL(COV_EIO, "cannot read the key file %s: %s", path, strerror(errno));
     st = read_key(fd, path, seed);
+    close(fd);
+  } else if (errno == ENOENT) {
+    st = make_key(path, seed);
   } else {
-    return COV_FAIL(COV_EIO, "cannot create the key file %s: %s", path, strerror(errno));
+    return COV_FAIL(COV_EIO, "cannot read the key file %s: %s", path, strerror(errno));
   }
-  close(fd);
   if (st == COV_OK) st = cov_identity_from_seed(seed, id);
   wipe(seed, sizeof seed);
   return st;

@@ -198,20 +198,25 @@ cov_status cov_ledger_create(const char *path, const cov_genesis *genesis, cov_l
   cov_status st = COV_OK;
   cov_ledger *l = NULL;
   uint8_t image[COV_LEDGER_FILE_HEADER_BYTES + COV_RECORD_MAX_BYTES];
+  char part[4096];
   size_t used = 0;
   *out = NULL;
   cov_record r = {.type = COV_RECORD_GENESIS, .genesis = *genesis};
   write_file_header(image);
   COV_TRY(cov_record_encode(&r, NULL, image + COV_LEDGER_FILE_HEADER_BYTES, COV_RECORD_MAX_BYTES, &used));
   COV_TRY(cov_ledger_parse(path, image, COV_LEDGER_FILE_HEADER_BYTES + used, &l));
-  l->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC, 0666);
-  if (l->fd < 0) COV_FAIL_DONE(COV_EIO, "cannot create the ledger %s: %s", path, strerror(errno));
+  COV_TRY_DONE(cov_path(part, sizeof part, "%s.part", path));
+  if (cov_file_exists(path)) COV_FAIL_DONE(COV_EIO, "cannot create the ledger %s: it exists", path);
+  l->fd = open(part, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0666);
+  if (l->fd < 0) COV_FAIL_DONE(COV_EIO, "cannot create the ledger %s: %s", part, strerror(errno));
   COV_TRY_DONE(lock_file(l->fd, path));
   st = write_all(l->fd, l->data, l->used, path);
   if (st == COV_OK && fsync(l->fd) != 0) st = COV_FAIL(COV_EIO, "cannot sync the ledger %s: %s", path, strerror(errno));
-  if (st == COV_OK) st = sync_folder_of(path);
-  if (st != COV_OK) unlink(path); /* ours since O_EXCL, and without a whole genesis record of no use */
+  /* It appears whole: a process that is killed here leaves no ledger rather than half a one. */
+  if (st == COV_OK && rename(part, path) != 0) st = COV_FAIL(COV_EIO, "cannot publish %s: %s", path, strerror(errno));
+  if (st != COV_OK) unlink(part);
   COV_TRY_DONE(st);
+  COV_TRY_DONE(sync_folder_of(path));
   *out = l;
   l = NULL;
 done:

@@ -32,7 +32,7 @@ typedef struct {
   cov_epoch_member members[COV_LEDGER_MAX_MEMBERS]; /* of `epoch` */
 } cov_ledger_head;
 
-/** Create `path` with its genesis record; what exists already is COV_EIO (O_EXCL). Synced, folder included. */
+/** Create `path` with its genesis record; what exists already is COV_EIO. It appears whole and synced. */
 cov_status cov_ledger_create(const char *path, const cov_genesis *genesis, cov_ledger **out);
 /** Open for appending, verify all of it, cut a torn tail. A lock keeps a second writer out (COV_EIO). */
 cov_status cov_ledger_open(const char *path, cov_ledger **out);
@@ -77,6 +77,8 @@ cov_status cov_ledger_head_at(const cov_ledger *ledger, int64_t rounds, cov_ledg
 /** The file at `path`, open nowhere: keep the first `rounds` rounds. What is removed is appended to `path`.undone, so
  *  nothing that was signed is lost. *undone: rounds removed. Atomic: a crash leaves the old file or the new one. */
 cov_status cov_ledger_rewind(const char *path, int64_t rounds, int64_t *undone);
+/** The same for all of it, genesis included: afterwards there is no ledger at `path`. */
+cov_status cov_ledger_retire(const char *path, int64_t *undone);
 
 /** Compare record by record. COV_OK: one chain is a beginning of the other (or they are equal), and where both have a
  *  close record after the same round, it has the same state. COV_EMISMATCH: the error text names the first difference.

@@ -86,3 +86,20 @@ done:
   cov_ledger_close(&l);
   return st;
 }
+
+cov_status cov_ledger_retire(const char *path, int64_t *undone) {
+  cov_status st = COV_OK;
+  cov_ledger *l = NULL;
+  char *file = NULL;
+  size_t bytes;
+  *undone = 0;
+  COV_TRY(cov_ledger_read(path, &l));
+  COV_TRY_DONE(cov_file_read(path, SIZE_MAX / 4, &file, &bytes));
+  COV_TRY_DONE(append_undone(path, (const uint8_t *)file, bytes));
+  if (unlink(path) != 0) COV_FAIL_DONE(COV_EIO, "cannot remove %s: %s", path, strerror(errno));
+  *undone = cov_ledger_head_get(l)->next_round;
+done:
+  free(file);
+  cov_ledger_close(&l);
+  return st;
+}

@@ -68,10 +68,14 @@ enum { COV_EVENTS_SCHEMA = 1, COV_EVENT_LINE_BYTES = 4096 };
 
 #define COV_FIELDS_CHECKPOINT(F)                                                                         \
   F(round,           "",      INT,   "rounds that are in it")                                            \
-  F(path,            "",      TEXT,  "folder, relative to the run directory")                            \
+  F(path,            "",      TEXT,  "its folder")                            \
   F(bytes,           "B",     INT,   "size")                                                             \
   F(stall_s,         "s",     FLOAT, "time training stood still for it")                                 \
   F(write_s,         "s",     FLOAT, "time until it was published")
+
+#define COV_FIELDS_CHECKPOINT_FAILED(F)                                                                  \
+  F(round,           "",      INT,   "rounds that would have been in it")                                \
+  F(reason,          "",      TEXT,  "why; training goes on")
 
 #define COV_FIELDS_RESUME(F)                                                                             \
   F(round,           "",      INT,   "rounds done in the state that the run goes on from")               \
@@ -97,6 +101,7 @@ enum { COV_EVENTS_SCHEMA = 1, COV_EVENT_LINE_BYTES = 4096 };
   E(PAYLOAD_REFUSED, payload_refused, "A payload was not accepted; its sender's error feedback keeps what it carried.") \
   E(PEER_DROPPED,    peer_dropped,    "A peer missed its deadline and is no longer waited for.")         \
   E(CHECKPOINT,      checkpoint,      "A checkpoint was published.")                                     \
+  E(CHECKPOINT_FAILED, checkpoint_failed, "A checkpoint could not be written.")                          \
   E(RESUME,          resume,          "A run goes on from a checkpoint.")                                \
   E(STOP,            stop,            "A program ends as it should.")                                    \
   E(ERROR,           error,           "A program ends with an error.")

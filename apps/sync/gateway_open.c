@@ -1,0 +1,148 @@
+/* The beginning of a gateway: key, links, greetings, and where the run goes on. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "exchange/carrier_world.h"
+#include "sync/gateway.h"
+#include "sync/gateway_messages.h"
+
+static cov_status greet(cov_gateway *gw) {
+  uint8_t hello[COV_HELLO_BYTES];
+  cov_hello_encode(gw->app, gw->identity.public_key, gw->outer->hash, &gw->remote[gw->app->peer].offers, hello);
+  double deadline = cov_clock_s() + gw->app->cfg.run.start_timeout;
+  for (int i = 0; i < gw->n_remote; i++) {
+    if (gw->remote[i].peer == gw->app->peer) continue;
+    COV_TRY(cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_HELLO, 0, hello, sizeof hello, COV_POST_COPY));
+  }
+  for (int i = 0; i < gw->n_remote; i++) {
+    cov_remote *r = &gw->remote[i];
+    while (!r->greeted) {
+      COV_TRY(cov_gateway_turn(gw, 0.02));
+      if (!cov_carrier_alive(gw->carrier, r->peer) || cov_clock_s() > deadline) {
+        return COV_FAIL(COV_EREMOTE, "peer %d did not come up (run.start_timeout = %.3g s); its log says why", r->peer,
+                        gw->app->cfg.run.start_timeout);
+      }
+    }
+    cov_identity_key_hash(r->key, r->key_hash);
+  }
+  return COV_OK;
+}
+
+static cov_status found(cov_gateway *gw) {
+  cov_genesis *genesis = calloc(1, sizeof *genesis);
+  if (!genesis) return COV_FAIL(COV_ENOMEM, "no memory for the ledger's first record");
+  memcpy(genesis->run_id, gw->app->run_id, COV_RUN_ID_BYTES);
+  genesis->protocol_version = COV_PROTOCOL_VERSION;
+  memcpy(genesis->config_digest, gw->app->config_digest, COV_HASH_BYTES);
+  memcpy(genesis->params_digest, gw->app->params_digest, COV_HASH_BYTES);
+  memcpy(genesis->state_hash, gw->outer->hash, COV_HASH_BYTES);
+  genesis->n_members = gw->n_remote;
+  for (int i = 0; i < gw->n_remote; i++) {
+    genesis->members[i].peer = gw->remote[i].peer;
+    memcpy(genesis->members[i].key, gw->remote[i].key, COV_KEY_BYTES);
+  }
+  char path[COV_CONFIG_TEXT_BYTES + 64];
+  cov_status st = cov_app_peer_path(gw->app, "ledger", path, sizeof path);
+  if (st == COV_OK) st = cov_ledger_create(path, genesis, &gw->ledger);
+  free(genesis);
+  return st;
+}
+
+/* A ledger that is gone on with must bind the same keys to the peers. */
+static cov_status check_keys(const cov_gateway *gw) {
+  const cov_ledger_head *head = cov_ledger_head_get(gw->ledger);
+  for (int32_t i = 0; i < head->n_members; i++) {
+    int32_t peer = head->members[i].peer;
+    if (peer < gw->n_remote && memcmp(gw->remote[peer].key, head->members[i].key, COV_KEY_BYTES) == 0) continue;
+    return COV_FAIL(COV_EMISMATCH,
+                    "peer %d has another key than the one it has in %s: bring back its file peers/%d/key, or start "
+                    "anew in another run.dir",
+                    peer, cov_ledger_name(gw->ledger), peer);
+  }
+  return COV_OK;
+}
+
+static cov_status go_on(cov_gateway *gw) {
+  char path[COV_CONFIG_TEXT_BYTES + 64];
+  COV_TRY(cov_app_peer_path(gw->app, "ledger", path, sizeof path));
+  COV_TRY(cov_ledger_open(path, &gw->ledger));
+  gw->tokens = gw->resume.tokens;
+  for (int i = 0; i < gw->n_remote; i++) gw->remote[i].saved = gw->resume.round;
+  return check_keys(gw);
+}
+
+static cov_status tell(const cov_gateway *gw) {
+  const cov_resume *r = &gw->resume;
+  if (r->anew) return COV_OK;
+  const cov_event_resume event = {.round = r->round, .undone = r->undone, .path = r->folder};
+  if (gw->app->peer == 0) {
+    if (r->round > 0) {
+      cov_log_info("going on after round %" PRId64 " from the checkpoints of that round", r->round);
+    } else {
+      cov_log_info("no checkpoint was complete at all peers: starting again from the initial parameters");
+    }
+    if (r->undone > 0) cov_log_info("%" PRId64 " rounds that came after it are done again", r->undone);
+  }
+  return cov_events_resume(gw->app->events, &event);
+}
+
+/* All peers have the same offers before them, so all come to the same result. */
+static cov_status choose_start(cov_gateway *gw) {
+  cov_offer chosen;
+  cov_offers *all = calloc((size_t)gw->n_remote, sizeof *all);
+  if (!all) return COV_FAIL(COV_ENOMEM, "no memory for the checkpoints of %d peers", gw->n_remote);
+  for (int i = 0; i < gw->n_remote; i++) all[i] = gw->remote[i].offers;
+  cov_status st = cov_offers_choose(all, gw->n_remote, gw->app->cfg.checkpoint.every_rounds, &chosen);
+  free(all);
+  COV_TRY(st);
+  if (!cov_offer_has_member(&chosen, (int32_t)gw->app->peer)) {
+    return COV_FAIL(COV_EREMOTE,
+                    "the other peers went on without peer %" PRId64 " before round %" PRId64
+                    ", from which the run is resumed; it has to join anew",
+                    gw->app->peer, chosen.round);
+  }
+  COV_TRY(cov_resume_apply(gw->app, &chosen, &gw->resume));
+  gw->round = gw->resume.round - 1;
+  COV_TRY(chosen.round > 0 ? go_on(gw) : found(gw));
+  return tell(gw);
+}
+
+cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
+  memset(gw, 0, sizeof *gw);
+  gw->app = app;
+  gw->outer = outer;
+  gw->n_remote = (int)app->cfg.run.peers;
+  if (gw->n_remote > COV_LEDGER_MAX_MEMBERS) {
+    return COV_FAIL(COV_EUSAGE, "run.peers is %d; a ledger holds at most %d", gw->n_remote, COV_LEDGER_MAX_MEMBERS);
+  }
+  char path[COV_CONFIG_TEXT_BYTES + 64];
+  COV_TRY(cov_app_peer_path(app, "key", path, sizeof path));
+  COV_TRY(cov_identity_open(path, &gw->identity));
+  gw->remote = calloc((size_t)gw->n_remote, sizeof *gw->remote);
+  if (!gw->remote) return COV_FAIL(COV_ENOMEM, "no memory for %d peers", gw->n_remote);
+  int peers[COV_LEDGER_MAX_MEMBERS];
+  for (int i = 0; i < gw->n_remote; i++) {
+    peers[i] = i;
+    gw->remote[i].peer = i;
+    for (int s = 0; s < COV_GATEWAY_ROUNDS; s++) gw->remote[i].slot[s].round = -1;
+  }
+  memcpy(gw->remote[app->peer].key, gw->identity.public_key, COV_KEY_BYTES);
+  gw->remote[app->peer].greeted = true;
+  COV_TRY(cov_resume_offers(app, &gw->remote[app->peer].offers)); /* before the links: it may read for minutes */
+  size_t largest = outer->payload_bytes;
+  if (largest < COV_HELLO_BYTES) largest = COV_HELLO_BYTES;
+  if (largest < cov_commit_message_max_bytes()) largest = cov_commit_message_max_bytes();
+  const cov_carrier_params params = {.self = (int)app->peer,
+                                     .peer = peers,
+                                     .n_peers = gw->n_remote,
+                                     .max_message_bytes = largest,
+                                     .segment_bytes = (size_t)app->cfg.exchange.segment_bytes,
+                                     .heartbeat_s = app->cfg.exchange.heartbeat,
+                                     .link_timeout_s = app->cfg.exchange.link_timeout};
+  COV_TRY(cov_carrier_world_open(app->comms.outer, &params, app->comms.gateway_rank, &gw->carrier));
+  COV_TRY(greet(gw));
+  return choose_start(gw);
+}
