@@ -26,6 +26,7 @@ static const cov_args_program program = {
     .usage = "-c FILE [key=value]... [--dry-run]",
     .examples = "  covenant launch -c configs/examples/quickstart.yaml\n"
                 "  covenant launch -c my.yaml run.dir=runs/k32 sync.topk=32\n"
+                "  covenant launch -c my.yaml run.dir=runs/k32    again: goes on where the run in that folder ended\n"
                 "  covenant launch -c my.yaml --dry-run       print the mpirun line, start nothing\n",
     .version = cov_version_write,
 };
@@ -38,6 +39,7 @@ typedef struct {
   launch_line line;
   char programs[PATH_BYTES]; /* folder of this program and its siblings */
   int lock;                  /* file descriptor, -1: none */
+  launch_folder_kind kind;
 } launch;
 
 static bool is_program(const char *path) {
@@ -87,7 +89,7 @@ static cov_status check_data(const char *folder) {
 static cov_status check(launch *l) {
   COV_TRY(cov_args_config(&l->args, &l->cfg, l->origins));
   COV_TRY(check_data(l->cfg.data.dir));
-  COV_TRY(launch_folder_check(&l->cfg));
+  COV_TRY(launch_folder_check(&l->cfg, &l->kind));
   COV_TRY(find_programs(l));
   if (l->args.dry_run) return COV_OK;
   COV_TRY(check_programs(l));
@@ -122,10 +124,19 @@ static void describe(const launch_outcome *how, char *text, size_t size) {
   }
 }
 
+static cov_status say_done(const launch *l) {
+  printf("done: %s, all %lld rounds were done before; nothing to do (another run.dir starts a new run)\n",
+         l->cfg.run.dir, (long long)l->cfg.run.rounds);
+  return COV_OK;
+}
+
 static cov_status run(launch *l) {
   launch_outcome how;
   char otherwise[256];
-  COV_TRY(launch_folder_lock(&l->cfg, &l->lock));
+  COV_TRY(launch_folder_lock(&l->cfg, &l->lock, &l->kind));
+  if (l->kind == LAUNCH_DONE) return say_done(l);
+  if (l->kind == LAUNCH_RESUME) printf("going on with the run in %s\n", l->cfg.run.dir);
+  fflush(stdout);
   COV_TRY(launch_folder_write(&l->cfg, l->origins, &l->line));
   cov_status st = launch_process_run(l->line.words, &how);
   if (st != COV_OK) {

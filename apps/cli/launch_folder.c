@@ -13,7 +13,7 @@
 #include "common/version.h"
 #include "report/state.h"
 
-enum { PATH_BYTES = 4096, VERSION_NAME_BYTES = 14, CPUINFO_LIMIT = 8 << 20 };
+enum { PATH_BYTES = 4096, VERSION_NAME_BYTES = 14, CPUINFO_LIMIT = 8 << 20, YAML_LIMIT = 1 << 20, PEERS_MAX = 1024 };
 
 /* ---- is it free ---- */
 
@@ -32,31 +32,75 @@ static cov_status check_lock(const char *dir) {
   return taken ? in_use(dir) : COV_OK;
 }
 
-static cov_status check_ledgers(const cov_config *cfg) {
-  char path[PATH_BYTES], reason[COV_STATE_REASON_BYTES];
-  cov_run_state state;
-  for (int64_t p = 0; p < cfg->run.peers; p++) {
-    COV_TRY(cov_path(path, sizeof path, "%s/peers/%" PRId64 "/ledger", cfg->run.dir, p));
-    if (!cov_file_exists(path)) continue;
-    bool known = cov_state_read(cfg->run.dir, &state, reason) == COV_OK;
-    return COV_FAIL(COV_EUSAGE, "%s: this run directory already holds a run (%s): choose another run.dir or remove it",
+static bool has_ledger(const cov_config *cfg) {
+  char path[PATH_BYTES];
+  for (int64_t p = 0; p < PEERS_MAX; p++) {
+    if (cov_path(path, sizeof path, "%s/peers/%" PRId64 "/ledger", cfg->run.dir, p) != COV_OK) break;
+    if (cov_file_exists(path)) return true;
+  }
+  return false;
+}
+
+/* The settings of the run that is there, in its run.yaml; the programs compare digests and checkpoints again. */
+static cov_status compare_settings(const cov_config *cfg) {
+  char path[PATH_BYTES], why[1024], *text = NULL, *ours = NULL, *theirs = NULL;
+  size_t bytes;
+  cov_config *there = malloc(sizeof *there);
+  if (!there) return COV_FAIL(COV_ENOMEM, "no memory to look at %s", cfg->run.dir);
+  cov_status st = cov_path(path, sizeof path, "%s/run.yaml", cfg->run.dir);
+  if (st == COV_OK && !cov_file_exists(path)) { /* not started by launch */
+    free(there);
+    return COV_OK;
+  }
+  if (st == COV_OK) st = cov_file_read(path, YAML_LIMIT, &text, &bytes);
+  cov_config_defaults(there, NULL);
+  if (st == COV_OK) st = cov_config_parse_yaml(there, NULL, path, text, bytes);
+  if (st == COV_OK) st = cov_config_identity_text(cfg, &ours);
+  if (st == COV_OK) st = cov_config_identity_text(there, &theirs);
+  if (st == COV_OK) st = cov_config_identity_compare(ours, theirs, strlen(theirs), path);
+  if (st == COV_OK && there->run.peers != cfg->run.peers) {
+    st = COV_FAIL(COV_EMISMATCH, "run.peers is %" PRId64 " here and %" PRId64 " at %s", cfg->run.peers,
+                  there->run.peers, path);
+  }
+  free(text);
+  free(ours);
+  free(theirs);
+  free(there);
+  if (st != COV_EMISMATCH) return st;
+  snprintf(why, sizeof why, "%s", cov_error_text());
+  return COV_FAIL(COV_EMISMATCH, "%s holds a run with other settings: %s. Go on with those, or choose another run.dir",
+                  cfg->run.dir, why);
+}
+
+static cov_status classify(const cov_config *cfg, launch_folder_kind *kind) {
+  char reason[COV_STATE_REASON_BYTES];
+  cov_run_state state = COV_RUN_RUNNING;
+  bool known = cov_state_read(cfg->run.dir, &state, reason) == COV_OK;
+  *kind = LAUNCH_FRESH;
+  if (!has_ledger(cfg)) return COV_OK;
+  if (cfg->run.resume == COV_CFG_RESUME_NEVER) {
+    return COV_FAIL(COV_EUSAGE,
+                    "%s: this run directory already holds a run (%s) and run.resume is never: choose another run.dir "
+                    "or remove it",
                     cfg->run.dir, known ? cov_state_name(state) : "without a STATE");
   }
+  COV_TRY(compare_settings(cfg));
+  *kind = known && state == COV_RUN_DONE ? LAUNCH_DONE : LAUNCH_RESUME;
   return COV_OK;
 }
 
-cov_status launch_folder_check(const cov_config *cfg) {
+cov_status launch_folder_check(const cov_config *cfg, launch_folder_kind *kind) {
   COV_TRY(check_lock(cfg->run.dir));
-  return check_ledgers(cfg);
+  return classify(cfg, kind);
 }
 
-cov_status launch_folder_lock(const cov_config *cfg, int *fd) {
+cov_status launch_folder_lock(const cov_config *cfg, int *fd, launch_folder_kind *kind) {
   char path[PATH_BYTES];
   COV_TRY(cov_dir_make(cfg->run.dir));
   COV_TRY(cov_path(path, sizeof path, "%s/lock", cfg->run.dir));
   *fd = open(path, O_RDWR | O_CREAT, 0666);
   if (*fd < 0) return COV_FAIL(COV_EIO, "cannot open %s: %s", path, strerror(errno));
-  if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return check_ledgers(cfg); /* again: another may have run since */
+  if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return classify(cfg, kind); /* again: another may have run since */
   if (errno == EWOULDBLOCK) return in_use(cfg->run.dir);
   return COV_FAIL(COV_EIO, "cannot lock %s: %s; the file system must support flock", path, strerror(errno));
 }

@@ -5,12 +5,18 @@
 
 #include "cli/launch_line.h"
 
-/** COV_EUSAGE if the directory already holds a run (a ledger of any peer) or another launch has it locked. A directory
- *  that is not there yet is free. Changes nothing. */
-cov_status launch_folder_check(const cov_config *cfg);
-/** Make the directory and lock RUN/lock. *fd stays open for as long as the run goes on; mpirun inherits it, so that
- *  the directory stays locked while ranks end after a launch that was killed. COV_EUSAGE if another launch has it. */
-cov_status launch_folder_lock(const cov_config *cfg, int *fd);
+typedef enum {
+  LAUNCH_FRESH,  /* no run was started there yet; also a directory that does not exist */
+  LAUNCH_RESUME, /* a run with the same settings has not reached its end */
+  LAUNCH_DONE    /* it has: nothing to do */
+} launch_folder_kind;
+
+/** What the directory holds. COV_EUSAGE if another launch has it locked, or it holds a run and run.resume is never;
+ *  COV_EMISMATCH names the setting in which the run there differs. Changes nothing. */
+cov_status launch_folder_check(const cov_config *cfg, launch_folder_kind *kind);
+/** Make the directory and lock RUN/lock, then check as above. *fd stays open for as long as the run goes on; mpirun
+ *  inherits it, so that the directory stays locked while ranks end after a launch that was killed. */
+cov_status launch_folder_lock(const cov_config *cfg, int *fd, launch_folder_kind *kind);
 /** run.yaml, origin.yaml, env.json, command, and STATE "running". */
 cov_status launch_folder_write(const cov_config *cfg, const cov_origins *origins, const launch_line *line);
 

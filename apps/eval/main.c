@@ -45,6 +45,7 @@ typedef struct {
   answer *answers;    /* [n_ranks] */
   cov_watch *watch;   /* leader only */
   cov_metrics *table; /* leader only */
+  bool reported;      /* leader only: a row was written */
 } evaluator;
 
 static cov_status open_heldout(evaluator *e) {
@@ -135,6 +136,9 @@ static cov_status report(evaluator *e, int64_t round, const cov_heldout_result *
                  "train.lr or sync.outer_lr",
                  round);
   }
+  /* The first state of a resumed run: rows of it and of later rounds are from before. */
+  if (!e->reported) COV_TRY(cov_metrics_cut(e->table, round));
+  e->reported = true;
   COV_TRY(cov_metrics_write_eval(e->table, &row));
   return cov_events_eval(e->app->events, &row);
 }

@@ -162,6 +162,8 @@ static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) 
         cov_hello_check(gw->app, gw->outer->hash, event->peer, event->bytes, event->n_bytes, from->key, &from->offers));
     from->greeted = true;
     return COV_OK;
+  case COV_MESSAGE_UNFIT:
+    return gw->ledger ? COV_OK : cov_unfit_repeat(event->bytes, event->n_bytes, event->peer);
   case COV_MESSAGE_PAYLOAD:
     return gw->ledger ? take_payload(gw, event) : COV_OK;
   case COV_MESSAGE_COMMIT:

@@ -50,6 +50,25 @@ cov_status cov_hello_check(const cov_app *app, const uint8_t state[32], int peer
   return COV_OK;
 }
 
+void cov_unfit_encode(cov_status why, const char *text, uint8_t out[COV_UNFIT_BYTES]) {
+  cov_byte_writer w = {.data = out, .room = COV_UNFIT_BYTES};
+  memset(out, 0, COV_UNFIT_BYTES);
+  cov_bytes_write_uint(&w, 4, (uint64_t)why);
+  strncpy((char *)out + 4, text, COV_UNFIT_BYTES - 5);
+}
+
+cov_status cov_unfit_repeat(const uint8_t *bytes, size_t n, int peer) {
+  cov_byte_reader r = {.data = bytes, .left = n};
+  char text[COV_UNFIT_BYTES];
+  cov_status why = (cov_status)cov_bytes_read_uint(&r, 4);
+  cov_bytes_read(&r, text, COV_UNFIT_BYTES - 4);
+  text[COV_UNFIT_BYTES - 5] = '\0';
+  for (char *c = text; *c; c++) *c = (unsigned char)*c < 0x20 || *c == 0x7f ? ' ' : *c;
+  bool known = why > COV_OK && why != COV_EBUG && strcmp(cov_status_name(why), "COV_?") != 0;
+  if (r.failed || r.left != 0 || !known) return COV_FAIL(COV_EREMOTE, "peer %d cannot start: %s", peer, text);
+  return COV_FAIL(why, "peer %d cannot start: %s", peer, text);
+}
+
 void cov_fetch_encode(int32_t peer, const uint8_t hash[32], uint8_t out[COV_FETCH_BYTES]) {
   cov_byte_writer w = {.data = out, .room = COV_FETCH_BYTES};
   cov_bytes_write_uint(&w, 4, (uint64_t)peer);

@@ -1,5 +1,6 @@
 /* The beginning of a gateway: key, links, greetings, and where the run goes on. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -110,6 +111,18 @@ static cov_status choose_start(cov_gateway *gw) {
   return tell(gw);
 }
 
+/* We cannot start: the others need not wait until their patience is over, and are told why. */
+static cov_status decline(cov_gateway *gw, cov_status fit, const char *why) {
+  uint8_t text[COV_UNFIT_BYTES];
+  cov_unfit_encode(fit, why, text);
+  for (int i = 0; i < gw->n_remote; i++) {
+    if (gw->remote[i].peer == gw->app->peer) continue;
+    (void)cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_UNFIT, 0, text, sizeof text, COV_POST_COPY);
+  }
+  (void)cov_carrier_close(&gw->carrier, 2); /* who does not hear it finds out by run.start_timeout */
+  return COV_FAIL(fit, "%s", why);
+}
+
 cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
   memset(gw, 0, sizeof *gw);
   gw->app = app;
@@ -118,7 +131,7 @@ cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
   if (gw->n_remote > COV_LEDGER_MAX_MEMBERS) {
     return COV_FAIL(COV_EUSAGE, "run.peers is %d; a ledger holds at most %d", gw->n_remote, COV_LEDGER_MAX_MEMBERS);
   }
-  char path[COV_CONFIG_TEXT_BYTES + 64];
+  char path[COV_CONFIG_TEXT_BYTES + 64], why[COV_UNFIT_BYTES];
   COV_TRY(cov_app_peer_path(app, "key", path, sizeof path));
   COV_TRY(cov_identity_open(path, &gw->identity));
   gw->remote = calloc((size_t)gw->n_remote, sizeof *gw->remote);
@@ -131,7 +144,8 @@ cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
   }
   memcpy(gw->remote[app->peer].key, gw->identity.public_key, COV_KEY_BYTES);
   gw->remote[app->peer].greeted = true;
-  COV_TRY(cov_resume_offers(app, &gw->remote[app->peer].offers)); /* before the links: it may read for minutes */
+  cov_status fit = cov_resume_offers(app, &gw->remote[app->peer].offers); /* before the links: it may take minutes */
+  snprintf(why, sizeof why, "%s", fit == COV_OK ? "" : cov_error_text());
   size_t largest = outer->payload_bytes;
   if (largest < COV_HELLO_BYTES) largest = COV_HELLO_BYTES;
   if (largest < cov_commit_message_max_bytes()) largest = cov_commit_message_max_bytes();
@@ -143,6 +157,7 @@ cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
                                      .heartbeat_s = app->cfg.exchange.heartbeat,
                                      .link_timeout_s = app->cfg.exchange.link_timeout};
   COV_TRY(cov_carrier_world_open(app->comms.outer, &params, app->comms.gateway_rank, &gw->carrier));
+  if (fit != COV_OK) return decline(gw, fit, why);
   COV_TRY(greet(gw));
   return choose_start(gw);
 }

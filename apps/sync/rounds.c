@@ -275,12 +275,12 @@ static void announce_end(sync_rank *s, int64_t t) {
   cov_log_warn("the evaluation of the final parameters took longer than eval.timeout; ending without it");
 }
 
-/* The final checkpoint, beside the last evaluation. Bounded: its own job gives up after checkpoint.timeout. */
-static cov_status wait_for_final_checkpoint(sync_rank *s) {
+/* Until no checkpoint is being written. Bounded: a job gives up after checkpoint.timeout. */
+static cov_status finish_saving(sync_rank *s) {
   double deadline = cov_clock_s() + 2 * s->app->cfg.checkpoint.timeout;
   while (cov_saving_busy(&s->saving)) {
     COV_TRY(cov_saving_look(&s->saving));
-    if (cov_clock_s() > deadline) return COV_FAIL(COV_EIO, "the final checkpoint hangs: is the disk gone?");
+    if (cov_clock_s() > deadline) return COV_FAIL(COV_EIO, "writing a checkpoint hangs: is the disk gone?");
     if (s->is_gateway) {
       COV_TRY(cov_gateway_turn(&s->gateway, 0.01));
     } else {
@@ -292,13 +292,14 @@ static cov_status wait_for_final_checkpoint(sync_rank *s) {
 
 static cov_status finish(sync_rank *s, int64_t t) {
   bool stopped = t + 1 < s->app->cfg.run.rounds;
+  cov_status st = finish_saving(s); /* the one before must not keep us from the final one */
+  COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
   COV_TRY(begin_saving(s, t + 1, true));
-  cov_status st = COV_OK;
   if (s->is_gateway) {
     cov_segment_lost_peers_set(s->segment, cov_carrier_lost_links(s->gateway.carrier));
     announce_end(s, t);
   }
-  st = wait_for_final_checkpoint(s);
+  st = finish_saving(s);
   if (s->is_gateway && st == COV_OK) {
     st = cov_gateway_end(&s->gateway, stopped ? COV_CLOSE_STOPPED : COV_CLOSE_FINISHED);
     cov_segment_lost_peers_set(s->segment, s->app->lost_peers);

@@ -100,7 +100,7 @@ void cov_saving_begin(cov_saving *s, int64_t round) {
   if (cov_segment_save(s->outer->segment) != round || round <= s->saved) return;
   cov_ckpt_file_name("sync", s->outer->shard, s->outer->shards, file);
   if (s->gateway) {
-    commit = (cov_saver_commit){.files = (const char (*)[COV_CKPT_NAME_BYTES])s->files,
+    commit = (cov_saver_commit){.files = (const char(*)[COV_CKPT_NAME_BYTES])s->files,
                                 .n_files = s->n_files,
                                 .timeout_s = s->app->cfg.checkpoint.timeout,
                                 .failed = part_failed,

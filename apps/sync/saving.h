@@ -9,8 +9,8 @@
 #include "sync/outer_state.h"
 
 typedef struct {
-  const cov_app *app; /* borrowed */
-  cov_outer *outer;   /* borrowed */
+  const cov_app *app;   /* borrowed */
+  cov_outer *outer;     /* borrowed */
   cov_gateway *gateway; /* borrowed; NULL on ranks other than the gateway */
   cov_saver *saver;
   cov_ckpt_piece *pieces;
@@ -18,10 +18,10 @@ typedef struct {
   char (*files)[COV_CKPT_NAME_BYTES]; /* gateway: all files of a checkpoint */
   int n_files;
   char parent[COV_CKPT_PATH_BYTES], folder[COV_CKPT_PATH_BYTES];
-  char *config;         /* gateway: the resolved configuration */
-  int64_t start;        /* round that the run began or went on with */
-  int64_t saved;        /* newest round saved, `start` at first */
-  char failure[512];    /* why the newest try failed; "" if it did not */
+  char *config;      /* gateway: the resolved configuration */
+  int64_t start;     /* round that the run began or went on with */
+  int64_t saved;     /* newest round saved, `start` at first */
+  char failure[512]; /* why the newest try failed; "" if it did not */
 } cov_saving;
 
 /** Local. */

@@ -74,16 +74,15 @@ static cov_status read_meta(cov_ckpt *c) {
     return COV_FAIL(COV_EDATA, "%s/index.h5 has format %lld; this program reads format %d", c->folder,
                     (long long)format, COV_CKPT_FORMAT);
   }
-  bool ok =
-      covi_h5_get_ints(c->index, "round", &m->round, 1) && covi_h5_get_ints(c->index, "step", &m->step, 1) &&
-      covi_h5_get_ints(c->index, "tokens", &m->tokens, 1) && covi_h5_get_ints(c->index, "peer", &m->peer, 1) &&
-      covi_h5_get_ints(c->index, "written_unix_s", &m->written_unix_s, 1) &&
-      covi_h5_get_ints(c->index, "seed", &seed, 1) &&
-      covi_h5_get_bytes(c->index, "run_id", m->run_id, sizeof m->run_id) &&
-      covi_h5_get_bytes(c->index, "config_digest", m->config_digest, sizeof m->config_digest) &&
-      covi_h5_get_bytes(c->index, "params_digest", m->params_digest, sizeof m->params_digest) &&
-      covi_h5_get_bytes(c->index, "state_hash", m->state_hash, sizeof m->state_hash) &&
-      covi_h5_get_bytes(c->index, "ledger_hash", m->ledger_hash, sizeof m->ledger_hash);
+  bool ok = covi_h5_get_ints(c->index, "round", &m->round, 1) && covi_h5_get_ints(c->index, "step", &m->step, 1) &&
+            covi_h5_get_ints(c->index, "tokens", &m->tokens, 1) && covi_h5_get_ints(c->index, "peer", &m->peer, 1) &&
+            covi_h5_get_ints(c->index, "written_unix_s", &m->written_unix_s, 1) &&
+            covi_h5_get_ints(c->index, "seed", &seed, 1) &&
+            covi_h5_get_bytes(c->index, "run_id", m->run_id, sizeof m->run_id) &&
+            covi_h5_get_bytes(c->index, "config_digest", m->config_digest, sizeof m->config_digest) &&
+            covi_h5_get_bytes(c->index, "params_digest", m->params_digest, sizeof m->params_digest) &&
+            covi_h5_get_bytes(c->index, "state_hash", m->state_hash, sizeof m->state_hash) &&
+            covi_h5_get_bytes(c->index, "ledger_hash", m->ledger_hash, sizeof m->ledger_hash);
   m->seed = (uint64_t)seed;
   m->config = covi_h5_get_text(c->index, "config");
   if (ok && m->config && m->round >= 0) return COV_OK;

@@ -93,8 +93,7 @@ static cov_status commit(cov_saver *s) {
 static void *save(void *arg) {
   cov_saver *s = arg;
   double start = cov_clock_s();
-  cov_status st =
-      cov_ckpt_shard_write(s->folder, s->file, s->job.pieces, s->job.n_pieces, &s->result.bytes);
+  cov_status st = cov_ckpt_shard_write(s->folder, s->file, s->job.pieces, s->job.n_pieces, &s->result.bytes);
   move_to(s, STAGE_COMMITTING);
   if (st == COV_OK && s->job.commit) st = commit(s);
   s->result.status = st;
@@ -155,8 +154,8 @@ bool cov_saver_written(cov_saver *s, double timeout_s) {
 }
 
 cov_status cov_saver_start(cov_saver *s, const cov_saver_job *job) {
-  if (stage_now(s) != STAGE_FREE) return COV_FAIL(COV_EUSAGE, "the checkpoint of round %" PRId64 " is still being written",
-                                           s->job.round);
+  if (stage_now(s) != STAGE_FREE)
+    return COV_FAIL(COV_EUSAGE, "the checkpoint of round %" PRId64 " is still being written", s->job.round);
   s->job = *job;
   if (job->commit) s->commit = *job->commit;
   COV_TRY(cov_path(s->folder, sizeof s->folder, "%s", job->folder));

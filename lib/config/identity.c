@@ -62,8 +62,8 @@ cov_status cov_config_identity_compare(const char *ours, const char *theirs, siz
   }
   size_t key = strcspn(mine, "=");
   if (key > 0 && strncmp(mine, other, key) == 0 && other[key] == '=') {
-    return COV_FAIL(COV_EMISMATCH, "%.*s is %s here and %s at %s; all peers must share it", (int)key, mine,
-                    mine + key + 1, other + key + 1, who);
+    return COV_FAIL(COV_EMISMATCH, "%.*s is %s here and %s at %s; it must be the same", (int)key, mine, mine + key + 1,
+                    other + key + 1, who);
   }
   return COV_FAIL(COV_EMISMATCH, "the settings that all peers share differ: '%s' here, '%s' at %s (another version?)",
                   mine, other, who);

@@ -79,17 +79,26 @@ static void the_reference_quantiser_runs_too(void **state) {
             (const char *const[]){"sync.quantizer=reference", "sync.aggregate=paper", "run.rounds=3", NULL}, hash);
 }
 
-static void a_used_run_directory_is_refused(void **state) {
+static void a_finished_run_is_left_alone(void **state) {
   (void)state;
+  char hash[65];
+  snprintf(run.dir, sizeof run.dir, "%.200s/s1", run.folder);
+  snprintf(hash, sizeof hash, "%s", test_run_final_hash(&run, 0));
   test_run_start(&run, "s1", NULL);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_final_hash(&run, 0), hash);
+  test_run_start(&run, "s1", (const char *const[]){"run.resume=never", NULL});
   assert_int_equal(test_run_wait(&run), 2);
+  test_run_start(&run, "s1", (const char *const[]){"sync.topk=2", NULL});
+  assert_int_equal(test_run_wait(&run), 9);
+  assert_string_equal(test_run_state(&run), "done");
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(bits_do_not_depend_on_the_sync_ranks), cmocka_unit_test(train_and_sync_may_be_two_jobs),
       cmocka_unit_test(another_seed_gives_other_bits),        cmocka_unit_test(the_reference_quantiser_runs_too),
-      cmocka_unit_test(a_used_run_directory_is_refused),
+      cmocka_unit_test(a_finished_run_is_left_alone),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);
 }

@@ -165,15 +165,25 @@ static void mistakes_are_found_before_the_start(void **state) {
   assert_false(cov_file_exists(in_base("r"))); /* nothing was written */
 }
 
-static void a_used_run_directory_is_refused(void **state) {
+static void a_used_run_directory_is_gone_on_with_or_refused(void **state) {
   (void)state;
   assert_ok(cov_dir_make(in_base("used/peers/1")));
-  put("used/STATE", "done\n2 rounds\n2026-01-01T00:00:00Z\n");
-  const char *arguments = "--dry-run data.dir=data run.dir=used run.peers=2";
-  assert_int_equal(launch(arguments), 0); /* it ended before its first ledger: nothing would be lost */
+  put("used/STATE", "stopped\n2 rounds\n2026-01-01T00:00:00Z\n");
+  const char *never = "--dry-run data.dir=data run.dir=used run.peers=2 run.resume=never";
+  const char *automatic = "--dry-run data.dir=data run.dir=used run.peers=2";
+  assert_int_equal(launch(never), 0); /* it ended before its first ledger: nothing would be lost */
   put("used/peers/1/ledger", "");
-  assert_int_equal(launch(arguments), 2);
-  assert_printed("this run directory already holds a run (done): choose another run.dir or remove it");
+  assert_int_equal(launch(never), 2);
+  assert_printed("this run directory already holds a run (stopped) and run.resume is never");
+  assert_int_equal(launch(automatic), 0);
+  put("used/run.yaml", "run:\n  peers: 2\nsync:\n  topk: 16\n");
+  assert_int_equal(launch(automatic), 9);
+  assert_printed("holds a run with other settings: sync.topk is 64 here and 16 at ");
+  put("used/run.yaml", "run:\n  peers: 3\n");
+  assert_int_equal(launch(automatic), 9);
+  assert_printed("run.peers is 2 here and 3 at ");
+  put("used/run.yaml", "run:\n  peers: 2\nlog:\n  level: debug\n"); /* not what peers must share */
+  assert_int_equal(launch(automatic), 0);
 }
 
 static void a_locked_run_directory_is_refused(void **state) {
@@ -218,7 +228,7 @@ int main(void) {
       cmocka_unit_test(the_line_survives_a_shell),
       cmocka_unit_test(settings_of_the_environment_travel),
       cmocka_unit_test(mistakes_are_found_before_the_start),
-      cmocka_unit_test(a_used_run_directory_is_refused),
+      cmocka_unit_test(a_used_run_directory_is_gone_on_with_or_refused),
       cmocka_unit_test(a_locked_run_directory_is_refused),
       cmocka_unit_test(a_missing_mpirun_is_named),
       cmocka_unit_test(help_is_on_one_screen),
