@@ -9,6 +9,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "common/version.h"
 #include "report/state.h"
@@ -22,12 +23,20 @@ static cov_status in_use(const char *dir) {
                   dir);
 }
 
+/* Ranks of a run that was killed a moment ago may still be ending, and they hold the lock too. */
+static int lock_patiently(int fd, int how) {
+  double deadline = cov_clock_s() + 5;
+  int rc;
+  while ((rc = flock(fd, how | LOCK_NB)) != 0 && errno == EWOULDBLOCK && cov_clock_s() < deadline) cov_sleep_s(0.05);
+  return rc;
+}
+
 static cov_status check_lock(const char *dir) {
   char path[PATH_BYTES];
   COV_TRY(cov_path(path, sizeof path, "%s/lock", dir));
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return COV_OK;
-  bool taken = flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  bool taken = lock_patiently(fd, LOCK_SH) != 0 && errno == EWOULDBLOCK;
   close(fd);
   return taken ? in_use(dir) : COV_OK;
 }
@@ -100,7 +109,7 @@ cov_status launch_folder_lock(const cov_config *cfg, int *fd, launch_folder_kind
   COV_TRY(cov_path(path, sizeof path, "%s/lock", cfg->run.dir));
   *fd = open(path, O_RDWR | O_CREAT, 0666);
   if (*fd < 0) return COV_FAIL(COV_EIO, "cannot open %s: %s", path, strerror(errno));
-  if (flock(*fd, LOCK_EX | LOCK_NB) == 0) return classify(cfg, kind); /* again: another may have run since */
+  if (lock_patiently(*fd, LOCK_EX) == 0) return classify(cfg, kind); /* again: another may have run since */
   if (errno == EWOULDBLOCK) return in_use(cfg->run.dir);
   return COV_FAIL(COV_EIO, "cannot lock %s: %s; the file system must support flock", path, strerror(errno));
 }

@@ -1,6 +1,6 @@
 /* covenant-test: timeout=300
- * A run that was broken off goes on from its checkpoints and ends in the bits of the undisturbed run: with any number of
- * sync ranks, and from an older checkpoint where the newest is damaged at one peer. */
+ * A run that was broken off goes on from its checkpoints and ends in the bits of the undisturbed run: with any number
+ * of sync ranks, and from an older checkpoint where the newest is damaged at one peer. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,10 +113,9 @@ static void damage(const char *name, const char *command) {
 static void an_older_checkpoint_is_taken_and_said(void **state) {
   (void)state;
   /* One flipped bit, near the end of the file: in the data of a tensor. */
-  damage("flip",
-         "f=1/checkpoints/000005/sync-0-of-1.h5 && n=$(($(stat -c %s $f) - 40)) && "
-         "b=$(od -An -tu1 -j$n -N1 $f) && printf \"\\\\$(printf %o $((b ^ 4)))\" | "
-         "dd of=$f bs=1 seek=$n conv=notrunc status=none");
+  damage("flip", "f=1/checkpoints/000005/sync-0-of-1.h5 && n=$(($(stat -c %s $f) - 40)) && "
+                 "b=$(od -An -tu1 -j$n -N1 $f) && printf \"\\\\$(printf %o $((b ^ 4)))\" | "
+                 "dd of=$f bs=1 seek=$n conv=notrunc status=none");
   assert_true(log_says("000005 cannot be used, an older one is taken"));
   assert_true(log_says("going on after round 4"));
   assert_true(log_says("1 rounds that came after it are done again"));
@@ -169,7 +168,8 @@ static void a_peer_without_its_state_stops_the_resume(void **state) {
  * skips one while the one before is being written. */
 static void old_checkpoints_are_removed(void **state) {
   (void)state;
-  launch("keep", (const char *const[]){"checkpoint.every_rounds=1", "checkpoint.keep=1", "run.rounds=12", NULL}, "done");
+  launch("keep", (const char *const[]){"checkpoint.every_rounds=1", "checkpoint.keep=1", "run.rounds=12", NULL},
+         "done");
   for (int peer = 0; peer < 4; peer++) {
     char name[80];
     cov_ckpt_entry *entries;

@@ -1,0 +1,134 @@
+/* covenant-test: timeout=300
+ * A disk for checkpoints that is full or read-only: training goes on, says so and tries again; without a final checkpoint
+ * a run is not called done, and a later launch does again what was not saved. Needs mount(2) in a namespace of its own. */
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "run.h"
+#include "support.h"
+
+static test_run run;
+static char straight[65], disk[320], dir_setting[360];
+static const char *why_not;
+
+static int prepare(void **state) {
+  (void)state;
+  test_run_prepare(&run);
+  test_run_start(&run, "straight", NULL);
+  if (test_run_wait(&run) != 0) return 1;
+  snprintf(straight, sizeof straight, "%s", test_run_final_hash(&run, 0));
+  snprintf(disk, sizeof disk, "%.250s/disk", run.folder);
+  snprintf(dir_setting, sizeof dir_setting, "checkpoint.dir=%s", disk);
+  if (mkdir(disk, 0777) != 0) return 1;
+  if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
+      mount("none", disk, "tmpfs", 0, "size=200k") != 0) {
+    why_not = strerror(errno);
+  }
+  return 0;
+}
+
+static int clean(void **state) {
+  (void)state;
+  if (!why_not) umount2(disk, MNT_DETACH);
+  return 0;
+}
+
+static void need_mounts(void) {
+  if (!why_not) return;
+  print_message("skipped: no file systems can be mounted here: %s\n", why_not);
+  skip();
+}
+
+static void change_disk(unsigned long flags, const char *options) {
+  assert_int_equal(mount("none", disk, "tmpfs", MS_REMOUNT | flags, options), 0);
+}
+
+static void clear_disk(void) {
+  char command[400];
+  snprintf(command, sizeof command, "rm -rf '%s'/*", disk);
+  assert_int_equal(system(command), 0);
+}
+
+static int log_says(const char *text) {
+  char command[900];
+  snprintf(command, sizeof command, "cat '%s'/logs/peer-*-sync-0.log 2>/dev/null | grep -q -- '%s'", run.dir, text);
+  return system(command) == 0;
+}
+
+static void check_end(void) {
+  assert_string_equal(test_run_state(&run), "done");
+  for (int peer = 0; peer < 4; peer++) assert_string_equal(test_run_final_hash(&run, peer), straight);
+}
+
+/* Until a checkpoint has failed; the run is long enough for that, or the test fails by its end. */
+static void wait_for_failure(void) {
+  for (int64_t row = 1; !log_says("training goes on, the next one is tried"); row++) {
+    assert_true(test_run_reach(&run, row));
+  }
+}
+
+static void the_disk_is_full_for_a_while(void **state) {
+  (void)state;
+  char path[400];
+  need_mounts();
+  clear_disk();
+  change_disk(0, "size=200k");
+  test_run_start(&run, "full-a-while",
+                 (const char *const[]){dir_setting, "checkpoint.every_rounds=1", "run.rounds=30", NULL});
+  wait_for_failure();
+  change_disk(0, "size=64m");
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "done");
+  assert_true(log_says("No space left on device"));
+  for (int peer = 0; peer < 4; peer++) {
+    snprintf(path, sizeof path, "%s/%d/000030/index.h5", disk, peer);
+    assert_true(cov_file_exists(path));
+  }
+}
+
+static void the_disk_stays_full(void **state) {
+  (void)state;
+  need_mounts();
+  clear_disk();
+  change_disk(0, "size=200k");
+  test_run_start(&run, "full", (const char *const[]){dir_setting, NULL});
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "stopped");
+  assert_true(log_says("no checkpoint of round 6"));
+  change_disk(0, "size=64m");
+  test_run_start(&run, "full", (const char *const[]){dir_setting, NULL});
+  assert_int_equal(test_run_wait(&run), 0);
+  check_end();
+}
+
+static void the_disk_is_read_only(void **state) {
+  (void)state;
+  need_mounts();
+  clear_disk();
+  change_disk(MS_RDONLY, "size=64m");
+  test_run_start(&run, "read-only", (const char *const[]){dir_setting, "checkpoint.every_rounds=2", NULL});
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "stopped");
+  assert_true(log_says("Read-only file system"));
+  change_disk(0, "size=64m");
+  test_run_start(&run, "read-only", (const char *const[]){dir_setting, "checkpoint.every_rounds=2", NULL});
+  assert_int_equal(test_run_wait(&run), 0);
+  check_end();
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(the_disk_is_full_for_a_while),
+      cmocka_unit_test(the_disk_stays_full),
+      cmocka_unit_test(the_disk_is_read_only),
+  };
+  return cmocka_run_group_tests(tests, prepare, clean);
+}
