@@ -112,10 +112,12 @@ claim_run() {
   run=runs/$name-$n
 }
 
+go_on() { echo "$covenant launch -c $config run.dir=$run data.dir=$data/tokens${settings[*]+ ${settings[*]}}"; }
+
 train() {
   claim_run
   echo "run directory: $run"
-  advice="what each program said: $run/logs/; how the run stands: $run/STATE. 'tools/quickstart.sh' again starts a new run"
+  advice="what each program said: $run/logs/; how the run stands: $run/STATE. To go on with it: $(go_on)"
   "$covenant" launch -c "$config" run.dir="$run" data.dir="$data/tokens" ${settings[@]+"${settings[@]}"}
 }
 
@@ -137,4 +139,5 @@ echo "finished in $((SECONDS - began)) s. Everything is in $run:"
 echo "  metrics.csv, eval.csv       one row a round, one row an evaluation"
 echo "  events/, logs/, STATE       what each program did, and how the run ended"
 echo "  peers/N/ledger              what was agreed: $covenant ledger verify $run/peers/*/ledger"
+echo "  peers/N/checkpoints         the model and all that training needs to go on"
 echo "again:  $covenant launch -c $config run.dir=runs/NAME data.dir=$data/tokens [key=value]..."

@@ -17,15 +17,18 @@ covenant=${COVENANT:-covenant}  # the program; the others lie beside it
 
 "$covenant" launch -c "$config" "run.dir=$run" "$@" &
 launch=$!
-trap 'again=1; kill -USR1 "$launch" || :' USR1 TERM   # both mean: stop at the end of the round
+limit=0
+trap 'again=1 limit=1; kill -USR1 "$launch" || :' USR1  # the time limit: stop at the end of the round, then go on in a new job
+trap 'again=1; kill -USR1 "$launch" || :' TERM         # somebody cancels: stop at the end of the round
 again=1
 while ((again)); do                                   # a trapped signal ends `wait` early
   again=0 rc=0
   wait "$launch" || rc=$?
 done
 
-# The run decides, not the exit code: a run that asks to be continued is put back into the queue.
-if ((rc == 0)) && [[ $(head -n1 "$run/STATE") == requeue ]]; then
+# A run that only ran out of time is put back into the queue; the same launch goes on from its checkpoint.
+state=$(head -n1 "$run/STATE" 2>/dev/null || :)
+if ((rc == 0)) && [[ $state == requeue || ($state == stopped && $limit == 1) ]]; then
   scontrol requeue "$SLURM_JOB_ID"
   exit 85
 fi
