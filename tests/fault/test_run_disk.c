@@ -1,6 +1,7 @@
 /* covenant-test: timeout=300
- * A disk for checkpoints that is full or read-only: training goes on, says so and tries again; without a final checkpoint
- * a run is not called done, and a later launch does again what was not saved. Needs mount(2) in a namespace of its own. */
+ * A disk for checkpoints that is full or read-only: training goes on, says so and tries again; without a final
+ * checkpoint a run is not called done, and a later launch does again what was not saved. Needs mount(2) in a namespace
+ * of its own. */
 #include <errno.h>
 #include <sched.h>
 #include <stdio.h>
