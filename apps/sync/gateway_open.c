@@ -93,7 +93,7 @@ static cov_status tell(const cov_gateway *gw) {
 /* All peers have the same offers before them, so all come to the same result. */
 static cov_status choose_start(cov_gateway *gw) {
   cov_offer chosen;
-  cov_offers *all = calloc((size_t)gw->n_remote, sizeof *all);
+  cov_offers *all = calloc(COV_LEDGER_MAX_MEMBERS, sizeof *all);
   if (!all) return COV_FAIL(COV_ENOMEM, "no memory for the checkpoints of %d peers", gw->n_remote);
   for (int i = 0; i < gw->n_remote; i++) all[i] = gw->remote[i].offers;
   cov_status st = cov_offers_choose(all, gw->n_remote, gw->app->cfg.checkpoint.every_rounds, &chosen);

@@ -21,6 +21,10 @@ static cov_status buffer(cov_mem_tag tag, size_t bytes, void *out) {
 
 static cov_status create_buffers(cov_outer *outer) {
   COV_TRY(buffer(COV_MEM_OUTER, (size_t)outer->part.elems * sizeof(float), &outer->feedback));
+  if (outer->step.momentum > 0) {
+    COV_TRY(buffer(COV_MEM_OUTER, (size_t)outer->part.elems * sizeof(float), &outer->velocity));
+    outer->step.velocity = outer->velocity;
+  }
   outer->piece_bytes = cov_piece_bytes(&outer->part, &outer->quant);
   COV_TRY(buffer(COV_MEM_PAYLOAD, outer->piece_bytes, &outer->piece));
   COV_TRY(buffer(COV_MEM_SCRATCH, (size_t)outer->part.n_bands * COV_LEAF_BYTES, &outer->leaves));
@@ -37,32 +41,45 @@ static cov_status create_buffers(cov_outer *outer) {
   return buffer(COV_MEM_SCRATCH, (size_t)outer->grid.n_bands * COV_LEAF_BYTES, &outer->ordered);
 }
 
-cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_wait *how, cov_outer *outer) {
-  const cov_config *cfg = &app->cfg;
+static cov_outer_settings settings_of(const cov_config *cfg) {
   static const cov_quant_id quantisers[] = {[COV_CFG_QUANTIZER_REFERENCE] = COV_QUANT_REFERENCE,
                                             [COV_CFG_QUANTIZER_SIGN1] = COV_QUANT_SIGN1,
                                             [COV_CFG_QUANTIZER_NONE] = COV_QUANT_NONE};
+  static const cov_combine combine[] = {[COV_CFG_STRATEGY_SPARSELOCO] = COV_COMBINE_SPARSELOCO,
+                                        [COV_CFG_STRATEGY_DENSE] = COV_COMBINE_DENSE,
+                                        [COV_CFG_STRATEGY_DILOCO] = COV_COMBINE_DILOCO,
+                                        [COV_CFG_STRATEGY_INT8] = COV_COMBINE_INT8};
+  cov_outer_settings s = {.topk = (int)cfg->sync.topk,
+                          .beta = (float)cfg->sync.ef_decay,
+                          .momentum = (float)cfg->sync.outer_momentum,
+                          .clip = cfg->sync.clip == COV_CFG_CLIP_MEDIAN};
+  s.quant.id = quantisers[cfg->sync.quantizer];
+  s.quant.bins = s.quant.id == COV_QUANT_REFERENCE ? (int)cfg->sync.bins : s.quant.id == COV_QUANT_SIGN1 ? 2 : 0;
+  s.quant.range = (float)cfg->sync.range_sigma;
+  cov_strategy_settle(combine[cfg->sync.strategy], &s);
+  return s;
+}
+
+cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_wait *how, cov_outer *outer) {
+  const cov_config *cfg = &app->cfg;
+  const cov_outer_settings set = settings_of(cfg);
   memset(outer, 0, sizeof *outer);
   outer->comm = app->comms.sync;
   outer->shard = (int)app->shard;
   outer->shards = (int)cfg->run.sync_ranks;
   outer->segment = segment;
   outer->how = *how;
-  outer->quant.id = quantisers[cfg->sync.quantizer];
-  outer->quant.bins = outer->quant.id == COV_QUANT_REFERENCE ? (int)cfg->sync.bins
-                      : outer->quant.id == COV_QUANT_SIGN1   ? 2
-                                                             : 0;
-  outer->quant.range = (float)cfg->sync.range_sigma;
+  outer->strategy = set.strategy;
+  outer->quant = set.quant;
   outer->step =
       (cov_outer_params){.alpha = (float)cfg->sync.outer_lr,
                          .mean = cfg->sync.aggregate == COV_CFG_AGGREGATE_PAPER ? COV_MEAN_PAPER : COV_MEAN_SENDERS,
-                         .clip = cfg->sync.clip == COV_CFG_CLIP_MEDIAN};
-  COV_TRY(cov_grid_create(&app->params, (int)cfg->sync.chunk, (int)cfg->sync.topk, &outer->grid));
+                         .clip = set.clip,
+                         .momentum = set.momentum};
+  COV_TRY(cov_grid_create(&app->params, (int)cfg->sync.chunk, set.topk, &outer->grid));
   COV_TRY(cov_shard_create(&outer->grid, outer->shard, outer->shards, &outer->part));
-  const cov_encoder_params params = {.quant = outer->quant,
-                                     .beta = (float)cfg->sync.ef_decay,
-                                     .theta_layout = COV_LAYOUT_SPAN,
-                                     .feedback_layout = COV_LAYOUT_SHARD};
+  const cov_encoder_params params = {
+      .quant = outer->quant, .beta = set.beta, .theta_layout = COV_LAYOUT_SPAN, .feedback_layout = COV_LAYOUT_SHARD};
   COV_TRY(cov_encoder_create(&outer->part, &params, &outer->encoder));
   outer->payload_bytes = cov_payload_bytes(&outer->grid, &outer->quant);
   return create_buffers(outer);
@@ -73,6 +90,7 @@ void cov_outer_destroy(cov_outer *outer) {
   cov_shard_destroy(&outer->part);
   cov_grid_destroy(&outer->grid);
   cov_mem_free(outer->feedback);
+  cov_mem_free(outer->velocity);
   cov_mem_free(outer->piece);
   cov_mem_free(outer->pieces);
   cov_mem_free(outer->leaves);
@@ -84,7 +102,7 @@ void cov_outer_destroy(cov_outer *outer) {
 void cov_outer_expect(const cov_outer *outer, const cov_app *app, int64_t round, cov_payload_expect *expect) {
   *expect = (cov_payload_expect){.grid = &outer->grid,
                                  .quant = outer->quant,
-                                 .strategy = COV_STRATEGY_SPARSELOCO,
+                                 .strategy = outer->strategy,
                                  .run_id = app->run_id,
                                  .params_digest = app->params_digest,
                                  .round = (uint64_t)round,

@@ -14,6 +14,7 @@
 #include "sparseloco/outer.h"
 #include "sparseloco/payload.h"
 #include "sparseloco/state_hash.h"
+#include "sparseloco/strategy.h"
 
 typedef struct {
   MPI_Comm comm; /* the peer's sync ranks */
@@ -25,6 +26,8 @@ typedef struct {
   cov_encoder *encoder;
   cov_outer_params step;
   float *feedback; /* error feedback of the own bands, COV_LAYOUT_SHARD */
+  float *velocity; /* outer momentum, likewise; NULL if the strategy keeps none */
+  uint16_t strategy;
   size_t payload_bytes;
   uint8_t *piece, *pieces; /* own piece; all pieces (gateway) */
   size_t piece_bytes, pieces_bytes;

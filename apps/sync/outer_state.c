@@ -19,6 +19,7 @@ static int groups_of(const cov_outer *outer, group out[GROUPS_MAX]) {
   int n = 0;
   out[n++] = (group){"theta", COV_LAYOUT_SPAN, cov_segment_theta(outer->segment)};
   out[n++] = (group){"feedback", COV_LAYOUT_SHARD, outer->feedback};
+  if (outer->velocity) out[n++] = (group){"momentum", COV_LAYOUT_SHARD, outer->velocity};
   return n;
 }
 

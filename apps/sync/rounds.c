@@ -149,7 +149,7 @@ static cov_status encode(sync_rank *s, int64_t t, const cov_train_report *train)
     head.tokens = (uint64_t)train->tokens;
     memcpy(head.sample_digest, train->sample_digest, sizeof head.sample_digest);
     head.train_loss = (float)train->loss;
-    head.strategy = COV_STRATEGY_SPARSELOCO;
+    head.strategy = s->outer.strategy;
   }
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
   st = cov_outer_encode(&s->outer, &head, payload);

@@ -28,7 +28,8 @@ enum {
 /* clang-format off */
 #define COV_CFG_DTYPE_LIST(X)     X(DTYPE, AUTO, "auto") X(DTYPE, FP32, "fp32")
 #define COV_CFG_BACKEND_LIST(X)   X(BACKEND, CPU, "cpu") X(BACKEND, REF, "ref")
-#define COV_CFG_STRATEGY_LIST(X)  X(STRATEGY, SPARSELOCO, "sparseloco")
+#define COV_CFG_STRATEGY_LIST(X) \
+  X(STRATEGY, SPARSELOCO, "sparseloco") X(STRATEGY, DENSE, "dense") X(STRATEGY, DILOCO, "diloco") X(STRATEGY, INT8, "int8")
 #define COV_CFG_QUANTIZER_LIST(X) X(QUANTIZER, REFERENCE, "reference") X(QUANTIZER, SIGN1, "sign1") X(QUANTIZER, NONE, "none")
 #define COV_CFG_AGGREGATE_LIST(X) X(AGGREGATE, SENDERS, "senders") X(AGGREGATE, PAPER, "paper")
 #define COV_CFG_CLIP_LIST(X)      X(CLIP, MEDIAN, "median") X(CLIP, NONE, "none")
@@ -85,7 +86,7 @@ typedef struct {
   struct {
     int64_t inner_steps, topk, chunk, bins, hash_every;
     int strategy, quantizer, aggregate, clip;
-    double range_sigma, ef_decay, outer_lr;
+    double range_sigma, ef_decay, outer_lr, outer_momentum;
   } sync;
   struct {
     int carrier, topology;

@@ -148,7 +148,8 @@ static const cov_option options[] = {
  INT  (sync.inner_steps,          "steps", 1,  1e6,       "15",   I,
       "Inner steps each peer takes between two exchanges (H).", "simulation 1 (protocol 0: 30)"),
  CHOICE(sync.strategy, strategy_choices,   "sparseloco",  I,
-      "How peers combine what they learned.", "protocol 3"),
+      "How peers combine what they learned. dense (fp32), int8 and diloco (fp32, Nesterov momentum) are baselines: they "
+      "send every value, without error feedback and clip.", "protocol 3, docs/baselines.md"),
  INT  (sync.topk,                 "elem",  2,  4096,      "64",   I,
       "Values kept of each chunk.", "protocol 0"),
  INT  (sync.chunk,                "elem",  2,  64,        "64",   I,
@@ -164,6 +165,8 @@ static const cov_option options[] = {
       "Part of the error feedback that is kept from round to round.", "protocol 0"),
  FLOAT(sync.outer_lr,             "",      0,  100,       "0.7",  I,
       "Learning rate of the outer step.", "simulation 1 (protocol 0: 0.4)"),
+ FLOAT(sync.outer_momentum,       "",      0,  0.9999,    "0.9",  I,
+      "Nesterov momentum of the outer step; only strategy diloco has one.", "DiLoCo (arXiv 2311.08105)"),
  CHOICE(sync.aggregate, aggregate_choices, "senders",     I,
       "Mean over the peers that sent an entry, or over all peers as in the paper.", "protocol 3.9"),
  CHOICE(sync.clip, clip_choices,           "median",      I,

@@ -12,6 +12,7 @@ int64_t cov_grid_split(int64_t n, int64_t edge) {
 
 int cov_grid_topk(int topk, int chunk_elems) {
   int k = topk < chunk_elems ? topk : chunk_elems;
+  if (topk == COV_CHUNK_ELEMS_MAX) return chunk_elems; /* all of it, odd or not */
   if (k < 2) k = 2;
   k -= k % 2;
   return k < chunk_elems ? k : chunk_elems;

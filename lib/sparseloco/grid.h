@@ -51,7 +51,8 @@ void cov_grid_destroy(cov_grid *grid);
 
 /** s(n): the largest divisor of n that is <= edge (protocol 3.4). n, edge >= 1. */
 int64_t cov_grid_split(int64_t n, int64_t edge);
-/** k' of a chunk (protocol 3.5): min(topk, chunk_elems), at least 2, made even, but never more than chunk_elems. */
+/** k' of a chunk (protocol 3.5): min(topk, chunk_elems), at least 2, made even, but never more than chunk_elems. topk
+ *  = COV_CHUNK_ELEMS_MAX means the whole chunk, odd or not: what dense strategies send. */
 int cov_grid_topk(int topk, int chunk_elems);
 
 /** Element (offset in tensor `t`) of in-chunk index `i` of chunk `c`. */

@@ -115,9 +115,29 @@ static void read_entries(const outer_work *w, int i, int t, int64_t c, uint16_t 
   for (int j = 0; j < k; j++) value[j] = w->entry[i * bins + code[j]];
 }
 
+/* The chunk's mean, then Nesterov's step: every position moves, also where nothing was sent. */
+static void apply_momentum(outer_work *w, const cov_grid_tensor *gt, float *theta, float *velocity, int64_t row_elems) {
+  float mu = w->params->momentum;
+  for (int at = 0; at < gt->chunk_elems; at++) {
+    int64_t to = at / gt->w * row_elems + at % gt->w;
+    float mean = 0;
+    if (w->count[at]) {
+      float divisor = (float)(w->params->mean == COV_MEAN_PAPER ? w->n_set : (int)w->count[at]);
+      mean = w->sum[at] / divisor;
+    }
+    float kept = mu * velocity[to];
+    velocity[to] = kept + mean;
+    float ahead = mu * velocity[to];
+    float direction = mean + ahead;
+    float step = w->params->alpha * direction;
+    theta[to] = theta[to] - step;
+    w->count[at] = 0;
+  }
+}
+
 /* Sum chunk c over the payloads, then step the positions that were touched. `band` is the chunk's band in the output.
  */
-static void apply_chunk(outer_work *w, int t, int64_t c, float *band) {
+static void apply_chunk(outer_work *w, int t, int64_t c, float *band, float *velocity) {
   const cov_grid_tensor *gt = &w->shard->grid->tensor[t];
   uint16_t index[COV_CHUNK_ELEMS_MAX];
   float value[COV_CHUNK_ELEMS_MAX];
@@ -134,6 +154,10 @@ static void apply_chunk(outer_work *w, int t, int64_t c, float *band) {
     }
   }
   int64_t row_elems = gt->X * gt->w, x = c % gt->X * gt->w;
+  if (velocity) {
+    apply_momentum(w, gt, band + x, velocity + x, row_elems);
+    return;
+  }
   for (int j = 0; j < n_touched; j++) {
     int at = w->touched[j];
     float divisor = (float)(w->params->mean == COV_MEAN_PAPER ? w->n_set : (int)w->count[at]);
@@ -149,13 +173,21 @@ static cov_status apply(outer_work *w, const float *theta, float *out, cov_layou
   const cov_shard *shard = w->shard;
   COV_TRY(check_theta(shard, theta, layout));
   if (out != theta) cov_shard_copy(shard, out, layout, theta, layout);
+  if (w->n_set == 0) {
+    if (leaves) cov_shard_leaves(shard, out, layout, leaves);
+    return COV_OK;
+  }
   for (int t = 0; t < shard->grid->n; t++) {
     const cov_grid_tensor *gt = &shard->grid->tensor[t];
     const cov_shard_part *part = &shard->part[t];
-    float *own = out + cov_shard_offset(shard, layout, t);
+    float *own = out + cov_shard_offset(shard, layout, t), *velocity = w->params->velocity;
+    if (velocity) velocity += cov_shard_offset(shard, COV_LAYOUT_SHARD, t);
     prepare_tensor(w, t);
     for (int64_t b = 0; b < part->n_bands; b++) {
-      for (int64_t x = 0; x < gt->X; x++) apply_chunk(w, t, (part->band + b) * gt->X + x, own + b * gt->band_elems);
+      for (int64_t x = 0; x < gt->X; x++) {
+        int64_t at = b * gt->band_elems;
+        apply_chunk(w, t, (part->band + b) * gt->X + x, own + at, velocity ? velocity + at : NULL);
+      }
     }
   }
   if (leaves) cov_shard_leaves(shard, out, layout, leaves);
@@ -167,6 +199,9 @@ static cov_status check_set(const cov_shard *shard, const cov_payload_view *cons
                             const cov_outer_params *params) {
   if (!(params->alpha >= -1e4f && params->alpha <= 1e4f))
     return COV_FAIL(COV_EUSAGE, "outer learning rate %g is outside [-1e4, 1e4]", (double)params->alpha);
+  if (!(params->momentum >= 0 && params->momentum < 1) || (params->momentum > 0) != (params->velocity != NULL))
+    return COV_FAIL(COV_EUSAGE, "outer momentum %g is outside [0, 1), or its velocity is missing or not needed",
+                    (double)params->momentum);
   for (int i = 0; i < n_set; i++) {
     if (set[i]->grid != shard->grid || set[i]->head.bins != set[0]->head.bins ||
         set[i]->head.quantiser != set[0]->head.quantiser)

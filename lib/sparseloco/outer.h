@@ -19,7 +19,9 @@ typedef enum {
 typedef struct {
   float alpha; /* outer learning rate, |alpha| <= 1e4 */
   cov_mean mean;
-  int clip; /* 1: scale every payload's tensor down to the median norm */
+  int clip;        /* 1: scale every payload's tensor down to the median norm */
+  float momentum;  /* mu of Nesterov's form (docs/numerics.md 5), in [0, 1); 0: plain */
+  float *velocity; /* [shard->elems] COV_LAYOUT_SHARD, changed in place; NULL if momentum is 0 */
 } cov_outer_params;
 
 typedef struct {
@@ -39,7 +41,9 @@ void cov_clip_describe(const cov_payload_view *const *set, int n_set, int t, int
 cov_status cov_set_sort(const cov_payload_view *const *set, int n_set, const cov_payload_view **order);
 
 /** theta_new = theta - alpha * D over the own bands. The set may be in any order (sorted inside), and empty.
- *  theta, out: buffers of the given layout, the same pointer for in place; positions that nobody sent keep their bits.
+ *  theta, out: buffers of the given layout, the same pointer for in place; positions that nobody sent keep their bits
+ *  (with momentum: their mean is 0). With momentum mu: v <- mu v + D, theta_new = theta - alpha (D + mu v), as
+ *  torch.optim.SGD(nesterov=True). An empty set changes nothing, the velocity included.
  *  leaves: [shard->n_bands * 16] state-hash leaves of the result, or NULL.
  *  COV_ENUMERIC, naming the tensor, if a |theta| of the shard is 2^127 or more, infinite or NaN; then nothing has been
  *  written. Other shards cannot know: agree on the status before the result is used. */

@@ -1,0 +1,58 @@
+/* covenant-test: timeout=200
+ * Whole runs with the strategies that SparseLoCo is compared with: all peers end in the same bits, other ones than
+ * SparseLoCo's; momentum survives a resume with another number of sync ranks. */
+#include <string.h>
+
+#include "run.h"
+#include "support.h"
+
+static test_run run;
+
+static int prepare(void **state) {
+  (void)state;
+  test_run_prepare(&run);
+  return 0;
+}
+
+static void launch(const char *name, const char *const *settings, const char *state) {
+  test_run_start(&run, name, settings);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), state);
+}
+
+static void final_hash(char hash[65]) {
+  snprintf(hash, 65, "%s", test_run_final_hash(&run, 0));
+  for (int peer = 1; peer < 4; peer++) assert_string_equal(test_run_final_hash(&run, peer), hash);
+}
+
+static void each_strategy_ends_in_bits_of_its_own(void **state) {
+  (void)state;
+  static const char *const strategy[] = {"sparseloco", "dense", "diloco", "int8"};
+  char hash[4][65], setting[64];
+  for (int i = 0; i < 4; i++) {
+    snprintf(setting, sizeof setting, "sync.strategy=%s", strategy[i]);
+    launch(strategy[i], (const char *const[]){setting, "run.eval_ranks=0", NULL}, "done");
+    final_hash(hash[i]);
+    for (int j = 0; j < i; j++) assert_string_not_equal(hash[i], hash[j]);
+  }
+}
+
+static void momentum_survives_a_resume(void **state) {
+  (void)state;
+  char straight[65], resumed[65];
+  launch("straight", (const char *const[]){"sync.strategy=diloco", NULL}, "done");
+  final_hash(straight);
+  launch("halves", (const char *const[]){"sync.strategy=diloco", "run.stop_after=3", "run.sync_ranks=2", NULL},
+         "stopped");
+  launch("halves", (const char *const[]){"sync.strategy=diloco", "run.sync_ranks=3", NULL}, "done");
+  final_hash(resumed);
+  assert_string_equal(resumed, straight);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(each_strategy_ends_in_bits_of_its_own),
+      cmocka_unit_test(momentum_survives_a_resume),
+  };
+  return cmocka_run_group_tests(tests, prepare, NULL);
+}
