@@ -1,8 +1,9 @@
 /* libFuzzer entry for the payload parser: whatever arrives is refused or decodes to something lawful.
  *
- * Byte 0 chooses the quantiser (low two bits) and how the rest is used: as the payload itself, or (bit 2) as edits of a
- * valid one, three bytes each (offset low, offset high, value), with the digest made good afterwards, so that the
- * fuzzer gets behind the checksum. */
+ * Byte 0 chooses the quantiser (low two bits), whether chunks are sent whole (bit 3: what the dense strategies do, with
+ * 256 bins in place of 4), and how the rest is used: as the payload itself, or (bit 2) as edits of a valid one, three
+ * bytes each (offset low, offset high, value), with the digest made good afterwards, so that the fuzzer gets behind the
+ * checksum. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +28,7 @@ static const cov_quant_params quants[4] = {{.id = COV_QUANT_REFERENCE, .bins = 4
                                            {.id = COV_QUANT_REFERENCE, .bins = 5, .range = 6},
                                            {.id = COV_QUANT_SIGN1, .bins = 2},
                                            {.id = COV_QUANT_NONE}};
+static const cov_quant_params int8 = {.id = COV_QUANT_REFERENCE, .bins = 256, .range = 6};
 static const uint8_t zeros[32];
 
 static void must(int condition) {
@@ -37,7 +39,7 @@ static void must(int condition) {
 static uint8_t *valid_payload(const cov_grid *grid, const cov_quant_params *quant, size_t *bytes) {
   uint16_t indices[256];
   uint8_t codes[256];
-  float values[256], tables[N_TENSORS * 5];
+  float values[256], tables[N_TENSORS * 256];
   int at = 0;
   for (int t = 0; t < grid->n; t++) {
     for (int64_t c = 0; c < grid->tensor[t].n_chunks; c++) {
@@ -48,7 +50,7 @@ static uint8_t *valid_payload(const cov_grid *grid, const cov_quant_params *quan
       }
     }
   }
-  for (int i = 0; i < N_TENSORS * 5; i++) tables[i] = (float)(i - 7);
+  for (int i = 0; i < N_TENSORS * 256; i++) tables[i] = (float)(i - 7);
   int quantised = quant->id != COV_QUANT_NONE;
   cov_piece content = {.tables = quantised ? tables : NULL,
                        .indices = indices,
@@ -97,11 +99,14 @@ static void use(const cov_grid *grid, const cov_payload_view *view) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-  static cov_grid grid;
-  if (!grid.tensor) must(cov_grid_create(&params, 8, 6, &grid) == COV_OK);
+  static cov_grid grids[2];
+  if (!grids[0].tensor) must(cov_grid_create(&params, 8, 6, &grids[0]) == COV_OK);
+  if (!grids[1].tensor) must(cov_grid_create(&params, 8, COV_CHUNK_ELEMS_MAX, &grids[1]) == COV_OK);
   if (size < 1) return 0;
-  const cov_quant_params *quant = &quants[data[0] & 3];
-  cov_payload_expect expect = {.grid = &grid,
+  int whole = data[0] >> 3 & 1;
+  const cov_grid *grid = &grids[whole];
+  const cov_quant_params *quant = whole && (data[0] & 3) == 0 ? &int8 : &quants[data[0] & 3];
+  cov_payload_expect expect = {.grid = grid,
                                .quant = *quant,
                                .strategy = COV_STRATEGY_SPARSELOCO,
                                .run_id = zeros,
@@ -110,7 +115,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   size_t bytes = size - 1;
   uint8_t *payload;
   if (data[0] & 4) {
-    payload = valid_payload(&grid, quant, &bytes);
+    payload = valid_payload(grid, quant, &bytes);
     edit(payload, bytes, data + 1, size - 1);
   } else {
     payload = malloc(bytes + 1);
@@ -122,7 +127,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   cov_status st = cov_payload_check(payload, bytes, &expect, &view);
   must(st == COV_OK || st == COV_EREMOTE);
   must(st != COV_OK || peeked == COV_OK);
-  if (st == COV_OK) use(&grid, &view);
+  if (st == COV_OK) use(grid, &view);
   cov_payload_close(&view);
   free(payload);
   return 0;
