@@ -135,10 +135,11 @@ cov_status cov_events_open(const char *path, const char *program, int peer, cov_
   snprintf(e->program, sizeof e->program, "%s", program);
   snprintf(e->path, sizeof e->path, "%s", path);
   struct stat s;
-  e->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+  e->fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
   if (e->fd < 0 || fstat(e->fd, &s) != 0) {
     COV_FAIL_DONE(COV_EIO, "cannot open the event file %s: %s", path, strerror(errno));
   }
+  COV_TRY_DONE(covi_cut_torn_line(e->fd, path, &s.st_size));
   if (s.st_size == 0) {
     json_line line = {.used = 0};
     put_frame(&line, e, "schema");

@@ -4,6 +4,7 @@
 #define COVENANT_REPORT_FIELDS_H
 
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "report/events.h"
 
@@ -30,5 +31,9 @@ typedef union {
   _Static_assert(sizeof(record) == sizeof table / sizeof *table * sizeof(covi_value), "members of 8 bytes each")
 
 covi_value covi_field_value(const void *record, int i);
+
+/** A file of lines goes on where its last whole line ends: what a crash or a full disk left behind that is cut off.
+ *  `fd` is readable; *size: of the file, before and after. */
+cov_status covi_cut_torn_line(int fd, const char *path, off_t *size);
 
 #endif

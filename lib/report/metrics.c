@@ -39,30 +39,17 @@ static cov_status append(const cov_metrics *m, const char *row, size_t bytes) {
   return COV_FAIL(COV_EIO, "cannot append to %s: %s", m->path, n < 0 ? strerror(errno) : "the disk is full");
 }
 
-/* The file goes on where its last whole row ends. */
-static cov_status cut_partial_row(const cov_metrics *m, off_t size) {
-  char last;
-  off_t keep = size;
-  while (keep > 0) {
-    if (pread(m->fd, &last, 1, keep - 1) != 1) return COV_FAIL(COV_EIO, "cannot read %s: %s", m->path, strerror(errno));
-    if (last == '\n') break;
-    keep--;
-  }
-  if (keep < size && ftruncate(m->fd, keep) != 0) {
-    return COV_FAIL(COV_EIO, "cannot cut the unfinished row off %s: %s", m->path, strerror(errno));
-  }
-  return COV_OK;
-}
-
 static cov_status continue_file(const cov_metrics *m, off_t size, const char *header, size_t bytes) {
   char found[ROW_BYTES];
+  COV_TRY(covi_cut_torn_line(m->fd, m->path, &size));
+  if (size == 0) return append(m, header, bytes); /* a crash in the header itself */
   if (size < (off_t)bytes || pread(m->fd, found, bytes, 0) != (ssize_t)bytes || memcmp(found, header, bytes) != 0) {
     return COV_FAIL(COV_EMISMATCH,
                     "%s has other columns than this version writes; move it away, or continue with the version that "
                     "began the run",
                     m->path);
   }
-  return cut_partial_row(m, size);
+  return COV_OK;
 }
 
 static cov_status open_table(const char *path, const covi_field *fields, int n_fields, cov_metrics **out) {

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #ifdef COVENANT_HAVE_JANSSON
 #include <jansson.h>
@@ -56,6 +57,24 @@ static void the_schema_line_comes_once(void **state) {
   assert_ok(cov_events_stop(none, &(cov_event_stop){.round = 1})); /* ranks without a file */
   assert_status(cov_events_open("/nonexistent/x.jsonl", "sync", 0, &none), COV_EIO);
   assert_null(none);
+}
+
+static void a_line_cut_by_a_crash_is_removed(void **state) {
+  (void)state;
+  const char *path = file_in_folder("torn.jsonl");
+  remove(path);
+  write_some_events(path, "disk");
+  char *whole = read_all(path);
+  assert_int_equal(truncate(path, (off_t)strlen(whole) - 5), 0);
+  cov_events *e;
+  assert_ok(cov_events_open(path, "sync", 3, &e));
+  cov_events_close(&e);
+  char *text = read_all(path);
+  assert_true(strlen(text) < strlen(whole) - 5);
+  assert_int_equal(text[strlen(text) - 1], '\n');
+  assert_int_equal(strncmp(text, whole, strlen(text)), 0);
+  free(text);
+  free(whole);
 }
 
 static void every_line_is_json(void **state) {
@@ -283,6 +302,7 @@ static void state_is_written_and_read(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_schema_line_comes_once),
+      cmocka_unit_test(a_line_cut_by_a_crash_is_removed),
       cmocka_unit_test(every_line_is_json),
       cmocka_unit_test(metrics_read_back),
       cmocka_unit_test(evaluations_read_back),
