@@ -62,10 +62,8 @@ static void step(const bench *b, int G, const cov_payload_view *const *set, int 
     assert_ok(cov_shard_create(&b->grid, g, G, &shard));
     float *own = test_fenced((size_t)shard.elems * sizeof *own);
     cov_shard_copy(&shard, own, COV_LAYOUT_SHARD, velocity, COV_LAYOUT_SPAN);
-    const cov_outer_params how = {.alpha = alpha,
-                                  .clip = b->set.clip,
-                                  .momentum = b->set.momentum,
-                                  .velocity = b->set.momentum > 0 ? own : NULL};
+    const cov_outer_params how = {
+        .alpha = alpha, .clip = b->set.clip, .momentum = b->set.momentum, .velocity = b->set.momentum > 0 ? own : NULL};
     assert_ok(cov_outer_apply(&shard, set, n, &how, theta, theta, COV_LAYOUT_SPAN, NULL));
     cov_shard_copy(&shard, velocity, COV_LAYOUT_SPAN, own, COV_LAYOUT_SHARD);
     assert_false(test_fence_broken(own));
@@ -74,8 +72,8 @@ static void step(const bench *b, int G, const cov_payload_view *const *set, int 
   }
 }
 
-/* A few rounds on G shards; theta[span] and velocity[span] afterwards. `mean` receives each round's mean pseudo-gradient
- * of the decoded payloads, [ROUNDS][span], if not NULL. */
+/* A few rounds on G shards; theta[span] and velocity[span] afterwards. `mean` receives each round's mean
+ * pseudo-gradient of the decoded payloads, [ROUNDS][span], if not NULL. */
 static void run(const bench *b, int G, float **theta, float **velocity, double *mean) {
   size_t span = (size_t)b->params.span;
   *theta = sparse_random(&b->params, 1, 1, 3);
