@@ -89,9 +89,9 @@ static void write_peers(const run_view *v, double now, FILE *out) {
     const view_round none = {.loss = NAN, .compute_s = NAN, .wait_s = NAN};
     const view_round *r = p->n > 0 ? &p->round[p->n - 1] : &none;
     snprintf(g, sizeof g, p->saved_round > 0 ? "%" PRId64 : "-", p->saved_round);
-    fprintf(out, "%4" PRId64 "  %-8s  %6" PRId64 "  %7s  %5s s  %5s s  %8s  %8s  %5s  %7s\n", i, p->condition, p->n,
-            number_text(r->loss, "%.3f", a), number_text(r->compute_s, "%.2f", b), number_text(r->wait_s, "%.2f", c),
-            bytes_text(p->n > 0 ? (double)r->sent_bytes : NAN, d),
+    fprintf(out, "%4" PRId64 "  %-8s  %6" PRId64 "  %7s  %5s s  %5s s  %8s  %8s  %5s  %7s\n", i, run_view_condition(p),
+            p->n, number_text(r->loss, "%.3f", a), number_text(r->compute_s, "%.2f", b),
+            number_text(r->wait_s, "%.2f", c), bytes_text(p->n > 0 ? (double)r->sent_bytes : NAN, d),
             bytes_text(p->n > 0 ? (double)r->received_bytes : NAN, e), g,
             time_text(p->heard_t > 0 ? fmax(0, now - p->heard_t) : NAN, f));
   }
@@ -107,7 +107,8 @@ static void write_notes(const run_view *v, FILE *out) {
     if (localtime_r(&t, &local)) strftime(clock, sizeof clock, "%H:%M:%S", &local);
     fprintf(out, "%s  peer %d %s\n", clock, n->peer, n->text);
   }
-  if (v->bad_lines > 0) fprintf(out, "note: %" PRId64 " lines of the event files are damaged and left out\n", v->bad_lines);
+  if (v->bad_lines > 0)
+    fprintf(out, "note: %" PRId64 " lines of the event files are damaged and left out\n", v->bad_lines);
 }
 
 /* Print text line by line, at most `columns` characters each (0: all), nothing that could steer the terminal. */

@@ -89,6 +89,7 @@ static cov_status take_sync(run_view *v, int peer, const cov_event_line *line, c
   if (strcmp(kind, "start") == 0) {
     v->params = whole(line, "params");
     set_condition(p, "running");
+    p->begin_t = t;
     add_note(v, t, peer, "starts on %s, pid %s", text(line, "host"), text(line, "pid"));
   } else if (strcmp(kind, "resume") == 0) {
     p->n = whole(line, "round") < p->n ? whole(line, "round") : p->n;
@@ -97,9 +98,7 @@ static cov_status take_sync(run_view *v, int peer, const cov_event_line *line, c
     add_note(v, t, peer, "gives peer %s up in round %s: %s", text(line, "dropped"), text(line, "round"),
              text(line, "reason"));
     int64_t who = whole(line, "dropped");
-    if (who >= 0 && who < v->cfg.run.peers && strcmp(v->peer[who].condition, "failed") != 0) {
-      set_condition(&v->peer[who], "lost");
-    }
+    if (who >= 0 && who < v->cfg.run.peers) v->peer[who].lost_t = t;
   } else if (strcmp(kind, "payload_refused") == 0) {
     add_note(v, t, peer, "refuses the payload of peer %s for round %s: %s", text(line, "sender"), text(line, "round"),
              text(line, "reason"));
@@ -227,6 +226,11 @@ void run_view_close(run_view *v) {
   cov_csv_close(&v->metrics);
   cov_csv_close(&v->eval);
   memset(v, 0, sizeof *v);
+}
+
+const char *run_view_condition(const view_peer *p) {
+  bool silent = strcmp(p->condition, "running") == 0 || strcmp(p->condition, "waiting") == 0;
+  return silent && p->lost_t > 0 && p->lost_t >= p->begin_t ? "lost" : p->condition;
 }
 
 double run_view_number(const cov_csv *table, int64_t row, const char *column) {

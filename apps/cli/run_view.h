@@ -1,6 +1,6 @@
 /* A run as its files tell it, for `top` and `report`: settings, STATE, tables, and the events of all peers. Only reads;
- * the run may be going on, not started yet, or over. Event files are read on from where the last look ended. A round that
- * was done again after a resume stands once, as it was done last. All functions are Local. */
+ * the run may be going on, not started yet, or over. Event files are read on from where the last look ended. A round
+ * that was done again after a resume stands once, as it was done last. All functions are Local. */
 #ifndef COVENANT_CLI_RUN_VIEW_H
 #define COVENANT_CLI_RUN_VIEW_H
 
@@ -21,9 +21,10 @@ typedef struct {
 typedef struct {
   view_round *round; /* [room], owned; n: highest round + 1 */
   int64_t n, room;
-  double heard_t;      /* newest event of its sync program */
-  char condition[16];  /* "waiting", "running", "done", "stopped", "failed", "lost" */
-  int64_t saved_round; /* newest checkpoint; 0: none */
+  double heard_t;         /* newest event of its sync program */
+  double begin_t, lost_t; /* its newest start; when another peer gave it up */
+  char condition[16];     /* "waiting", "running", "done", "stopped", "failed" */
+  int64_t saved_round;    /* newest checkpoint; 0: none */
 } view_peer;
 
 /* What happened besides rounds. */
@@ -47,8 +48,8 @@ typedef struct {
   cov_run_state state;
   char reason[COV_STATE_REASON_BYTES];
   cov_csv metrics, eval;
-  view_peer *peer; /* [cfg.run.peers], owned */
-  int64_t params;  /* of the model; 0: not known yet */
+  view_peer *peer;            /* [cfg.run.peers], owned */
+  int64_t params;             /* of the model; 0: not known yet */
   view_note note[VIEW_NOTES]; /* the newest, oldest first */
   int n_notes;
   int64_t bad_lines; /* of event files: skipped */
@@ -61,6 +62,8 @@ cov_status run_view_open(const char *dir, run_view *view);
 /** Look again. */
 cov_status run_view_update(run_view *view);
 void run_view_close(run_view *view);
+/** Its condition as seen from outside: "lost" for a peer that others gave up and that said nothing itself. */
+const char *run_view_condition(const view_peer *peer);
 /** Number in `column` of row i of a table, counted from the end if negative; NaN if there is none. */
 double run_view_number(const cov_csv *table, int64_t row, const char *column);
 

@@ -1,0 +1,273 @@
+/* `covenant top` and `covenant report` over run directories made by hand: going on, resumed, damaged, empty. */
+#include <math.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "report/metrics.h"
+#include "report/state.h"
+#include "support.h"
+
+static char output[1 << 16], folder[400], dir[440];
+
+static int run(const char *arguments) {
+  char command[4096];
+  const char *bin = getenv("COVENANT_BIN");
+  snprintf(command, sizeof command, "%s/covenant", bin ? bin : "build/debug/bin");
+  if (!cov_file_exists(command)) {
+    printf("skipped: %s is not built\n", command);
+    skip();
+  }
+  snprintf(command, sizeof command, "cd '%s' && '%s/covenant' %s 2>&1", folder, bin ? bin : "build/debug/bin", arguments);
+  FILE *f = popen(command, "r");
+  assert_non_null(f);
+  size_t n = fread(output, 1, sizeof output - 1, f);
+  output[n] = '\0';
+  int rc = pclose(f);
+  assert_true(WIFEXITED(rc));
+  return WEXITSTATUS(rc);
+}
+
+static void assert_printed(const char *what) {
+  if (!strstr(output, what)) fail_msg("'%s' is not in: %s", what, output);
+}
+
+static const char *in_dir(const char *name) {
+  static char path[600];
+  snprintf(path, sizeof path, "%s/%s", dir, name);
+  return path;
+}
+
+static void put(const char *name, const char *text) {
+  assert_ok(cov_file_write(in_dir(name), text, strlen(text)));
+}
+
+/* A fresh run directory NAME of two peers. */
+static void make_run(const char *name) {
+  snprintf(dir, sizeof dir, "%s/%s", folder, name);
+  assert_ok(cov_dir_make(in_dir("events")));
+  put("run.yaml", "run:\n  dir: \"<script>alert(1)</script>\"\n  peers: 2\n  rounds: 4000\n");
+  put("origin.yaml", "run:\n  dir: \"command line\"\n  peers: \"default\"\n  rounds: \"a.yaml:3\"\n");
+  assert_ok(cov_state_write(dir, COV_RUN_RUNNING, "training"));
+}
+
+static cov_events *open_events(const char *program, int peer) {
+  char name[64];
+  cov_events *e;
+  snprintf(name, sizeof name, "events/peer-%d-%s.jsonl", peer, program);
+  assert_ok(cov_events_open(in_dir(name), program, peer, &e));
+  return e;
+}
+
+static void add_rounds(int peer, int64_t first, int64_t last, double loss) {
+  cov_events *e = open_events("sync", peer);
+  assert_ok(cov_events_start(e, &(cov_event_start){.host = "h<b>", .pid = 7, .peers = 2, .params = 1000}));
+  for (int64_t r = first; r <= last; r++) {
+    assert_ok(cov_events_round(e, &(cov_event_round){.round = r,
+                                                     .peers_in = 2,
+                                                     .loss = loss,
+                                                     .tokens = 10,
+                                                     .sent_bytes = 5000,
+                                                     .received_bytes = 6000,
+                                                     .payload_bytes = 4000,
+                                                     .compute_s = 1.5,
+                                                     .exchange_s = 0.5,
+                                                     .wait_s = 0.25,
+                                                     .state_hash = "00"}));
+  }
+  cov_events_close(&e);
+}
+
+static void add_metrics(int64_t first, int64_t last) {
+  cov_metrics *m;
+  assert_ok(cov_metrics_open(in_dir("metrics.csv"), &m));
+  for (int64_t r = first; r <= last; r++) {
+    assert_ok(cov_metrics_write(m, &(cov_metrics_row){.round = r,
+                                                      .peers_in = 2,
+                                                      .loss = 6.0 - 1e-3 * (double)r,
+                                                      .heldout_loss = NAN,
+                                                      .tokens = 20 * (r + 1),
+                                                      .sent_bytes = 5000,
+                                                      .payload_bytes = 4000,
+                                                      .ratio_fp32 = 100,
+                                                      .state_hash = "00"}));
+  }
+  cov_metrics_close(&m);
+}
+
+static void add_evaluation(int64_t round, double loss) {
+  cov_metrics *m;
+  assert_ok(cov_metrics_open_eval(in_dir("eval.csv"), &m));
+  assert_ok(cov_metrics_write_eval(m, &(cov_event_eval){.round = round, .heldout_loss = loss, .tokens = 100}));
+  cov_metrics_close(&m);
+}
+
+/* Every opened element of the page is closed in order; void elements of HTML aside. */
+static void check_markup(const char *html) {
+  char open[64][16];
+  int depth = 0;
+  const char *at = strstr(html, "<html");
+  assert_non_null(at);
+  while ((at = strchr(at, '<'))) {
+    char name[16] = "";
+    bool closing = at[1] == '/';
+    const char *end = strchr(at, '>');
+    assert_non_null(end);
+    sscanf(at + 1 + closing, "%15[a-z0-9]", name);
+    if (closing) {
+      if (depth == 0 || strcmp(open[depth - 1], name) != 0) fail_msg("</%s> closes nothing, near: %.60s", name, at);
+      depth--;
+    } else if (end[-1] != '/') {
+      assert_true(depth < 64);
+      strcpy(open[depth++], name);
+    }
+    at = end;
+  }
+  assert_int_equal(depth, 0);
+}
+
+static char *page(void) {
+  char *text;
+  size_t bytes;
+  assert_ok(cov_file_read(in_dir("report.html"), 1 << 24, &text, &bytes));
+  check_markup(text);
+  assert_null(strstr(text, "<script"));
+  assert_null(strstr(text, "<b>"));
+  assert_null(strstr(text, "http://"));
+  assert_null(strstr(text, "https://"));
+  static const char *const numbers[] = {"\"nan", ">nan", "-nan", ",nan", " nan", "\"inf", ">inf", "-inf"};
+  for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) assert_null(strstr(text, numbers[i]));
+  return text;
+}
+
+static int prepare(void **state) {
+  (void)state;
+  snprintf(folder, sizeof folder, "%s", test_folder());
+  return 0;
+}
+
+static void a_run_that_goes_on_is_shown(void **state) {
+  (void)state;
+  make_run("on");
+  add_rounds(0, 0, 11, 5.25);
+  add_rounds(1, 0, 10, 5.75);
+  add_metrics(0, 11);
+  add_evaluation(0, 6.9);
+  add_evaluation(8, 5.5);
+  cov_events *e = open_events("sync", 0);
+  assert_ok(cov_events_peer_dropped(e, &(cov_event_peer_dropped){.round = 11, .dropped = 1, .reason = "silent"}));
+  cov_events_close(&e);
+  FILE *f = fopen(in_dir("events/peer-0-sync.jsonl"), "a"); /* a line that is being written */
+  fputs("{\"ev\":\"round\",\"t\":1", f);
+  fclose(f);
+  assert_int_equal(run("top on"), 0);
+  assert_printed("round     12 of 4000");
+  assert_printed("loss      5.9890   held-out 5.5000 after round 8");
+  assert_printed("payload   4 kB, 100.0 times smaller than fp32");
+  assert_printed("   0  running       12    5.250   1.50 s   0.25 s      5 kB      6 kB");
+  assert_printed("   1  lost          11    5.750");
+  assert_printed("peer 0 gives peer 1 up in round 11: silent");
+  assert_null(strchr(output, '\033'));
+  assert_null(strstr(output, "damaged"));
+  assert_int_equal(run("report on"), 0);
+  assert_printed("on/report.html");
+  char *html = page();
+  assert_non_null(strstr(html, "&lt;script&gt;alert(1)&lt;/script&gt;"));
+  assert_non_null(strstr(html, "12 of 4000"));
+  assert_non_null(strstr(html, "<tr class=\"chosen\"><td>run.rounds</td><td>4000</td><td>a.yaml:3</td>"));
+  assert_non_null(strstr(html, "<tr><td>run.peers</td>"));
+  assert_non_null(strstr(html, "<td>75.0 %</td>")); /* 1.5 of 2 s: inner steps */
+  free(html);
+}
+
+/* Rounds after the checkpoint were done twice; the second time counts. */
+static void rounds_that_were_done_again_stand_once(void **state) {
+  (void)state;
+  make_run("again");
+  add_rounds(0, 0, 9, 5);
+  cov_events *e = open_events("sync", 0);
+  assert_ok(cov_events_resume(e, &(cov_event_resume){.round = 4, .undone = 6, .path = "x"}));
+  cov_events_close(&e);
+  assert_int_equal(run("top again"), 0);
+  assert_printed("   0  running        4");
+  add_rounds(0, 4, 5, 3.125);
+  assert_int_equal(run("top again"), 0);
+  assert_printed("   0  running        6    3.125");
+  assert_printed("goes on after round 4; 6 rounds are done again");
+}
+
+static void damaged_lines_are_counted_and_left_out(void **state) {
+  (void)state;
+  make_run("damaged");
+  add_rounds(0, 0, 1, 5);
+  FILE *f = fopen(in_dir("events/peer-0-sync.jsonl"), "a");
+  fputs("not json\n{\"ev\":\"round\",\"round\":99999999999}\n{\"ev\":\"round\",\"round\":-4}\n\033[31m\n", f);
+  fclose(f);
+  put("metrics.csv", "broken");
+  assert_int_equal(run("top damaged"), 0);
+  assert_printed("   0  running        2");
+  assert_printed("2 lines of the event files are damaged");
+  assert_null(strchr(output, '\033'));
+  assert_int_equal(run("report damaged"), 0);
+  free(page());
+}
+
+static void a_run_without_a_round_is_shown(void **state) {
+  (void)state;
+  make_run("empty");
+  assert_int_equal(unlink(in_dir("STATE")), 0);
+  assert_int_equal(run("top --once empty"), 0);
+  assert_printed("empty: not started");
+  assert_printed("   1  waiting");
+  assert_int_equal(run("report empty"), 0);
+  char *html = page();
+  assert_non_null(strstr(html, "nothing to show yet"));
+  assert_non_null(strstr(html, "No round is done yet"));
+  free(html);
+}
+
+static void a_long_run_makes_a_small_page(void **state) {
+  (void)state;
+  make_run("long");
+  add_rounds(0, 0, 1999, 5);
+  add_rounds(1, 0, 1999, 5);
+  add_metrics(0, 1999);
+  assert_int_equal(run("report long"), 0);
+  char *html = page();
+  assert_true(strlen(html) < 200000);
+  assert_non_null(strstr(html, "Rounds 1960 to 1999"));
+  free(html);
+}
+
+static void what_is_no_run_is_refused(void **state) {
+  (void)state;
+  assert_int_equal(run("top"), 2);
+  assert_int_equal(run("report"), 2);
+  assert_int_equal(run("top nowhere"), 5);
+  assert_printed("nowhere is not a run directory");
+  assert_int_equal(run("report nowhere"), 5);
+  make_run("fine");
+  assert_int_equal(run("top fine --interval 0"), 2);
+  assert_int_equal(run("top fine --onec"), 2);
+  assert_printed("--once");
+  assert_int_equal(run("report fine --out /nonexistent/x.html"), 5);
+  assert_int_equal(run("report fine --stats run.yaml"), 5);
+  put("run.yaml", "run: {peers: many}\n");
+  assert_int_equal(run("top fine"), 2);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_run_that_goes_on_is_shown),
+      cmocka_unit_test(rounds_that_were_done_again_stand_once),
+      cmocka_unit_test(damaged_lines_are_counted_and_left_out),
+      cmocka_unit_test(a_run_without_a_round_is_shown),
+      cmocka_unit_test(a_long_run_makes_a_small_page),
+      cmocka_unit_test(what_is_no_run_is_refused),
+  };
+  return cmocka_run_group_tests(tests, prepare, NULL);
+}
