@@ -16,6 +16,9 @@
  * whose source is missing or cut short as fill values without an error, so every reader here first checks presence,
  * size and (COV_CKPT_FULL) hash of every file, and the fill value is NaN.
  *
+ * The hashes find damage, not malice: HDF5 parses only what has its hash, but a file made to deceive can have that and
+ * HDF5 is not safe against such files. Read checkpoints of your own.
+ *
  * All functions are Local. HDF5 (serial) is not thread-safe: at most one thread of a process may be in here at a time.
  */
 #ifndef COVENANT_CHECKPOINT_CHECKPOINT_H
@@ -58,8 +61,9 @@ typedef struct {
   char *config;            /* the resolved configuration as YAML; on reading owned by the cov_ckpt */
 } cov_ckpt_meta;
 
-/** Write `folder`/`file` ("sync-0-of-2.h5") with pieces[n]: NAME.tmp, fsync, rename. The folder is made if missing.
- *  *bytes: size of the file. On failure the .tmp is removed. COV_EIO (full disk, read-only folder) says which. */
+/** Write `folder`/`file` ("sync-0-of-2.h5") with pieces[n]: NAME.tmp, fsync, rename. The folder is made if missing;
+ *  one that is a checkpoint already stops being one. *bytes: size of the file. On failure the .tmp is removed.
+ *  COV_EIO (full disk, read-only folder) says which; COV_EUSAGE: a piece or a name that no checkpoint can have. */
 cov_status cov_ckpt_shard_write(const char *folder, const char *file, const cov_ckpt_piece *pieces, int n,
                                 int64_t *bytes);
 /** All of files[n] are there: build the index over what they hold, write SUMS, then let index.h5 appear. COV_EDATA if

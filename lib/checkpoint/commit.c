@@ -1,13 +1,9 @@
 /* The index over the writers' files, and its appearance. */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/file.h"
-#include "checkpoint/h5.h"
+#include "checkpoint/image.h"
 #include "checkpoint/scan.h"
 #include "checkpoint/sums.h"
 
@@ -79,26 +75,30 @@ static cov_status put_tensor(hid_t index, const cov_ckpt_tensor *t, const covi_p
   return st;
 }
 
-static cov_status write_index(const char *path, const cov_ckpt_meta *meta, const covi_scan *scan,
-                              const char *const *files, const covi_sum *sums, const int64_t *sizes, int n) {
-  hid_t index = covi_h5_create(path);
-  if (index < 0) return COVI_H5_FAIL(COV_EIO, "cannot create %s", path);
-  cov_status st = put_meta(index, meta);
-  if (st == COV_OK) st = put_files(index, sums, sizes, n);
-  for (int t = 0, p = 0; t < scan->n_tensors && st == COV_OK; t++) {
+static cov_status build_index(covi_image *image, const cov_ckpt_meta *meta, const covi_scan *scan,
+                              const char *const *files, const covi_sum *sums, const int64_t *sizes, int n,
+                              int64_t *bytes) {
+  COV_TRY(covi_image_create(image));
+  COV_TRY(put_meta(image->file, meta));
+  COV_TRY(put_files(image->file, sums, sizes, n));
+  for (int t = 0, p = 0; t < scan->n_tensors; t++) {
     int first = p;
     while (p < scan->n_parts && scan->part[p].tensor == t) p++;
-    st = put_tensor(index, &scan->tensor[t], &scan->part[first], p - first, files);
+    COV_TRY(put_tensor(image->file, &scan->tensor[t], &scan->part[first], p - first, files));
   }
-  if (H5Fclose(index) < 0 && st == COV_OK) st = COVI_H5_FAIL(COV_EIO, "cannot write %s", path);
-  return st;
+  return covi_image_close(image, bytes);
 }
 
-static cov_status sync_file(const char *path) {
-  int fd = open(path, O_RDWR | O_CLOEXEC);
-  if (fd < 0) return COV_FAIL(COV_EIO, "cannot open %s: %s", path, strerror(errno));
-  cov_status st = fsync(fd) == 0 ? COV_OK : COV_FAIL(COV_EIO, "cannot sync %s: %s", path, strerror(errno));
-  close(fd);
+static cov_status write_index(const char *folder, const cov_ckpt_meta *meta, const covi_scan *scan,
+                              const char *const *files, const covi_sum *sums, const int64_t *sizes, int n,
+                              covi_aside *out) {
+  covi_image image = {.fd = -1, .file = -1};
+  int64_t bytes;
+  cov_status st = build_index(&image, meta, scan, files, sums, sizes, n, &bytes);
+  if (st == COV_OK) st = covi_aside_open(out, folder, COVI_INDEX);
+  if (st == COV_OK) st = covi_image_write(&image, out);
+  if (st == COV_OK) st = covi_aside_close(out, bytes);
+  covi_image_free(&image);
   return st;
 }
 
@@ -113,35 +113,30 @@ static cov_status hash_files(const char *folder, const char *const *files, int n
   return COV_OK;
 }
 
-/* All but the last step: the index aside under `part`, SUMS with its hash. */
-static cov_status prepare(const char *folder, const char *part, const cov_ckpt_meta *meta, const char *const *files,
-                          int n, covi_sum *sums, int64_t *sizes) {
+/* All but the last step: the index aside, SUMS with its hash. */
+static cov_status prepare(const char *folder, const cov_ckpt_meta *meta, const char *const *files, int n,
+                          covi_sum *sums, int64_t *sizes, covi_aside *index) {
   covi_scan scan;
   COV_TRY(hash_files(folder, files, n, sums, sizes));
   COV_TRY(covi_scan_files(folder, files, n, &scan));
-  cov_status st = write_index(part, meta, &scan, files, sums, sizes, n);
+  cov_status st = write_index(folder, meta, &scan, files, sums, sizes, n, index);
   covi_scan_free(&scan);
   COV_TRY(st);
-  COV_TRY(sync_file(part));
-  strcpy(sums[n].name, "index.h5");
-  COV_TRY(covi_file_hash(part, sums[n].hash, &sizes[n]));
+  strcpy(sums[n].name, COVI_INDEX);
+  COV_TRY(covi_file_hash(index->part, sums[n].hash, &sizes[n]));
   return covi_sums_write(folder, sums, n + 1);
 }
 
 cov_status cov_ckpt_commit(const char *folder, const cov_ckpt_meta *meta, const char *const *files, int n) {
-  char path[COV_CKPT_PATH_BYTES], part[COV_CKPT_PATH_BYTES];
+  covi_aside index = {.fd = -1};
   covi_h5_quiet();
-  COV_TRY(cov_path(path, sizeof path, "%s/index.h5", folder));
-  COV_TRY(cov_path(part, sizeof part, "%s/index.h5.tmp", folder));
   covi_sum *sums = calloc((size_t)n + 1, sizeof *sums);
   int64_t *sizes = calloc((size_t)n + 1, sizeof *sizes);
   cov_status st = sums && sizes ? COV_OK : COV_FAIL(COV_ENOMEM, "no memory for the hashes of %d files", n);
-  if (st == COV_OK) st = prepare(folder, part, meta, files, n, sums, sizes);
+  if (st == COV_OK) st = prepare(folder, meta, files, n, sums, sizes, &index);
+  if (st == COV_OK) st = covi_aside_publish(&index, folder);
+  covi_aside_drop(&index);
   free(sums);
   free(sizes);
-  if (st == COV_OK && rename(part, path) != 0) st = COV_FAIL(COV_EIO, "cannot publish %s: %s", path, strerror(errno));
-  if (st == COV_OK) return covi_folder_sync(folder);
-  if (truncate(part, 0) != 0) errno = 0; /* as in shard.c */
-  unlink(part);
   return st;
 }

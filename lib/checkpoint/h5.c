@@ -10,24 +10,33 @@
 
 const char *const covi_ckpt_groups[COVI_CKPT_GROUPS] = {"theta", "feedback", "momentum", "adamw.m", "adamw.v"};
 
-void covi_h5_quiet(void) {
-  H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-}
+static char last_cause[300];
 
 /* The innermost entry says what the system said; those above only say who called. */
 static herr_t innermost(unsigned n, const H5E_error2_t *e, void *arg) {
-  if (n == 0 && e->desc) snprintf(arg, 300, "%s", e->desc);
+  (void)arg;
+  if (n == 0 && e->desc) snprintf(last_cause, sizeof last_cause, "%s", e->desc);
   return 0;
 }
 
+/* HDF5 calls this where it would print. The next call, be it a close, forgets the error: so it is kept here. */
+static herr_t keep_cause(hid_t stack, void *arg) {
+  (void)arg;
+  return H5Ewalk2(stack, H5E_WALK_UPWARD, innermost, NULL);
+}
+
+void covi_h5_quiet(void) {
+  last_cause[0] = '\0';
+  H5Eset_auto2(H5E_DEFAULT, keep_cause, NULL);
+}
+
 cov_status covi_h5_fail(cov_status st, const char *file, int line, const char *format, ...) {
-  char cause[300] = "no reason given", text[COV_CKPT_PATH_BYTES + 200];
+  char text[COV_CKPT_PATH_BYTES + 200];
   va_list args;
   va_start(args, format);
   vsnprintf(text, sizeof text, format, args);
   va_end(args);
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, innermost, cause);
-  return cov_fail_value(st, cov_fail(file, line, st, "%s: %s", text, cause));
+  return cov_fail_value(st, cov_fail(file, line, st, "%s: %s", text, *last_cause ? last_cause : "no reason given"));
 }
 
 static hid_t access_list(void) {
@@ -44,6 +53,7 @@ static hid_t access_list(void) {
 hid_t covi_h5_create(const char *path) {
   hid_t list = access_list(), creation = H5Pcreate(H5P_FILE_CREATE);
   H5Pset_link_creation_order(creation, H5P_CRT_ORDER_TRACKED | H5P_CRT_ORDER_INDEXED);
+  H5Pset_fapl_stdio(list); /* the default driver resolves links, which a file in memory does not survive */
   hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, creation, list);
   H5Pclose(creation);
   H5Pclose(list);

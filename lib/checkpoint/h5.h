@@ -10,14 +10,15 @@
 
 #include "base/status.h"
 
-/** Before the first call of each public function: HDF5 prints nothing. */
+/** Before the first call of each public function: HDF5 prints nothing, its errors are kept for covi_h5_fail. */
 void covi_h5_quiet(void);
-/** Fail with "TEXT: what HDF5 says is the cause". Usage: return COVI_H5_FAIL(COV_EDATA, "cannot open %s", path); */
+/** Fail with "TEXT: cause", the cause of HDF5's last error. Usage: return COVI_H5_FAIL(COV_EDATA, "cannot open %s",
+ * path); */
 #define COVI_H5_FAIL(status, ...) covi_h5_fail((status), __FILE__, __LINE__, __VA_ARGS__)
 cov_status covi_h5_fail(cov_status st, const char *file, int line, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 
-/** Create (cut to nothing if it exists) or open for reading; negative with HDF5's error stack set. */
+/** Create on a file in memory (image.h), or open for reading. Negative on failure. */
 hid_t covi_h5_create(const char *path);
 hid_t covi_h5_open(const char *path);
 

@@ -15,6 +15,8 @@ struct cov_ckpt {
   char folder[COV_CKPT_PATH_BYTES];
   hid_t index;
   cov_ckpt_meta meta;
+  covi_sum *sums; /* [n_sums] */
+  int n_sums;
   cov_ckpt_tensor *tensor; /* [n] */
   int n;
   int64_t bytes;
@@ -47,22 +49,26 @@ static cov_status check_size(const char *folder, const char *name, int64_t bytes
 
 /* SUMS against what is there: all files (FULL), or index.h5 alone. */
 static cov_status check_hashes(cov_ckpt *c, cov_ckpt_check check) {
-  covi_sum *sums;
-  int n;
   bool seen = false;
-  COV_TRY(covi_sums_read(c->folder, &sums, &n));
-  cov_status st = COV_OK;
-  for (int i = 0; i < n && st == COV_OK; i++) {
+  COV_TRY(covi_sums_read(c->folder, &c->sums, &c->n_sums));
+  for (int i = 0; i < c->n_sums; i++) {
     int64_t bytes;
-    bool index = strcmp(sums[i].name, "index.h5") == 0;
+    bool index = strcmp(c->sums[i].name, COVI_INDEX) == 0;
     seen |= index;
     if (!index && check != COV_CKPT_FULL) continue;
-    st = check_hash(c->folder, &sums[i], &bytes);
+    COV_TRY(check_hash(c->folder, &c->sums[i], &bytes));
     if (index) c->bytes = bytes;
   }
-  free(sums);
-  if (st == COV_OK && !seen) return COV_FAIL(COV_EDATA, "%s/SUMS does not name index.h5; it is damaged", c->folder);
-  return st;
+  if (seen) return COV_OK;
+  return COV_FAIL(COV_EDATA, "%s/%s does not name %s; it is damaged", c->folder, COVI_SUMS, COVI_INDEX);
+}
+
+/* A file without a hash would pass a full check unread. */
+static cov_status check_listed(const cov_ckpt *c, const char *name) {
+  for (int i = 0; i < c->n_sums; i++) {
+    if (strcmp(c->sums[i].name, name) == 0) return COV_OK;
+  }
+  return COV_FAIL(COV_EDATA, "%s/%s does not name %s; it is damaged", c->folder, COVI_SUMS, name);
 }
 
 /* ---- the index ---- */
@@ -106,6 +112,7 @@ static cov_status check_sizes(cov_ckpt *c) {
     char *end = strchr(name, '\n');
     *end = '\0';
     COV_TRY_DONE(covi_file_name_check(name));
+    COV_TRY_DONE(check_listed(c, name));
     COV_TRY_DONE(check_size(c->folder, name, sizes[i]));
     c->bytes += sizes[i];
     name = end + 1;
@@ -211,6 +218,7 @@ void cov_ckpt_close(cov_ckpt **ckpt) {
   if (c->index >= 0) H5Fclose(c->index);
   free(c->meta.config);
   free(c->tensor);
+  free(c->sums);
   free(c);
 }
 

@@ -1,18 +1,15 @@
 /* One writer's file: contiguous datasets /GROUP/NAME [count, cols] with attributes "first" and "shape".
  *
- * HDF5 writes only the small part (names, shapes, where the data are); the data go through our own descriptor to the
- * places it has given them. A disk that fills up then fails in a write of ours. HDF5 itself cannot close a file whose
- * last flush fails: it keeps descriptor and disk space until the process ends (1.10 and later). */
+ * HDF5 makes the small part (names, shapes, where the data are) in memory; the data go from where they are to the
+ * places it has given them in the file, without a copy. */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "checkpoint/checkpoint.h"
-#include "checkpoint/h5.h"
+#include "checkpoint/image.h"
 #include "checkpoint/sums.h"
 
 static int64_t cols_of(const cov_ckpt_piece *p) {
@@ -21,7 +18,9 @@ static int64_t cols_of(const cov_ckpt_piece *p) {
 
 static cov_status check_piece(const cov_ckpt_piece *p) {
   bool shaped = (p->dims == 1 || p->dims == 2) && p->shape[0] > 0 && (p->dims == 1 || p->shape[1] > 0);
-  if (shaped && p->first >= 0 && p->count >= 0 && p->first + p->count <= p->shape[0]) return COV_OK;
+  if (shaped && p->first >= 0 && p->count >= 0 && p->first <= p->shape[0] && p->count <= p->shape[0] - p->first) {
+    return COV_OK;
+  }
   return COV_FAIL(COV_EUSAGE, "part of %s/%s: rows %lld and %lld more of %lld", p->group, p->name, (long long)p->first,
                   (long long)p->count, (long long)p->shape[0]);
 }
@@ -51,63 +50,59 @@ static cov_status declare(hid_t file, const cov_ckpt_piece *p, int64_t *offset) 
   return st;
 }
 
-static cov_status declare_all(const char *path, const cov_ckpt_piece *pieces, int n, int64_t *offsets) {
+/* The file without its data, in memory; *bytes is the size of the whole. */
+static cov_status declare_all(covi_image *image, const cov_ckpt_piece *pieces, int n, int64_t *offsets,
+                              int64_t *bytes) {
   const int64_t format = COV_CKPT_FORMAT;
-  hid_t file = covi_h5_create(path);
-  if (file < 0) return COVI_H5_FAIL(COV_EIO, "cannot create %s", path);
-  cov_status st = covi_h5_put_ints(file, "format", &format, 1);
-  for (int i = 0; i < n && st == COV_OK; i++) {
-    if (pieces[i].count > 0) st = declare(file, &pieces[i], &offsets[i]);
+  COV_TRY(covi_image_create(image));
+  COV_TRY(covi_h5_put_ints(image->file, "format", &format, 1));
+  for (int i = 0; i < n; i++) {
+    if (pieces[i].count > 0) COV_TRY(declare(image->file, &pieces[i], &offsets[i]));
   }
-  if (H5Fclose(file) < 0 && st == COV_OK) st = COVI_H5_FAIL(COV_EIO, "cannot write %s", path);
-  return st;
+  return covi_image_close(image, bytes);
 }
 
-static cov_status write_at(int fd, const char *path, const float *data, size_t bytes, int64_t offset) {
-  const char *from = (const char *)data;
-  while (bytes > 0) {
-    ssize_t n = pwrite(fd, from, bytes < (1u << 30) ? bytes : (1u << 30), (off_t)offset);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return COV_FAIL(COV_EIO, "cannot write %s: %s", path, n < 0 ? strerror(errno) : "disk full?");
-    from += n;
-    offset += n;
-    bytes -= (size_t)n;
-  }
-  return COV_OK;
-}
-
-static cov_status write_data(const char *path, const cov_ckpt_piece *pieces, int n, const int64_t *offsets,
-                             int64_t *bytes) {
-  cov_status st = COV_OK;
-  int fd = open(path, O_RDWR | O_CLOEXEC);
-  if (fd < 0) return COV_FAIL(COV_EIO, "cannot open %s: %s", path, strerror(errno));
-  for (int i = 0; i < n && st == COV_OK; i++) {
+/* The image first: the edges of its pages reach into the places of the data. */
+static cov_status write_all(const covi_image *image, const cov_ckpt_piece *pieces, int n, const int64_t *offsets,
+                            int64_t bytes, covi_aside *out) {
+  COV_TRY(covi_image_write(image, out));
+  for (int i = 0; i < n; i++) {
     size_t size = (size_t)(pieces[i].count * cols_of(&pieces[i])) * sizeof(float);
-    if (size > 0) st = write_at(fd, path, pieces[i].data, size, offsets[i]);
+    if (size > 0) COV_TRY(covi_aside_write(out, pieces[i].data, size, offsets[i]));
   }
-  if (st == COV_OK && fsync(fd) != 0) st = COV_FAIL(COV_EIO, "cannot sync %s: %s", path, strerror(errno));
-  *bytes = (int64_t)lseek(fd, 0, SEEK_END);
-  close(fd);
-  return st;
+  return covi_aside_close(out, bytes);
+}
+
+/* Of a folder that is a checkpoint already: from here on it is none, until it is committed again. */
+static cov_status open_folder(const char *folder) {
+  char path[COV_CKPT_PATH_BYTES];
+  COV_TRY(cov_path(path, sizeof path, "%s/%s", folder, COVI_INDEX));
+  COV_TRY(cov_dir_make(folder));
+  if (unlink(path) == 0) return covi_folder_sync(folder);
+  return errno == ENOENT ? COV_OK : COV_FAIL(COV_EIO, "cannot replace %s: %s", path, strerror(errno));
 }
 
 cov_status cov_ckpt_shard_write(const char *folder, const char *file, const cov_ckpt_piece *pieces, int n,
                                 int64_t *bytes) {
-  char path[COV_CKPT_PATH_BYTES], part[COV_CKPT_PATH_BYTES];
+  covi_image image = {.fd = -1, .file = -1};
+  covi_aside out = {.fd = -1};
+  int64_t size = 0;
   *bytes = 0;
   covi_h5_quiet();
-  COV_TRY(cov_path(path, sizeof path, "%s/%s", folder, file));
-  COV_TRY(cov_path(part, sizeof part, "%s/%s.tmp", folder, file));
-  COV_TRY(cov_dir_make(folder));
+  COV_TRY(covi_file_name_check(file));
+  if (strcmp(file, COVI_INDEX) == 0 || strcmp(file, COVI_SUMS) == 0) {
+    return COV_FAIL(COV_EUSAGE, "a writer's file cannot be named %s", file);
+  }
   int64_t *offsets = calloc((size_t)n + 1, sizeof *offsets);
-  if (!offsets) return COV_FAIL(COV_ENOMEM, "no memory to write %s", path);
-  cov_status st = declare_all(part, pieces, n, offsets);
-  if (st == COV_OK) st = write_data(part, pieces, n, offsets, bytes);
+  if (!offsets) return COV_FAIL(COV_ENOMEM, "no memory to write %s/%s", folder, file);
+  cov_status st = declare_all(&image, pieces, n, offsets, &size);
+  if (st == COV_OK) st = open_folder(folder);
+  if (st == COV_OK) st = covi_aside_open(&out, folder, file);
+  if (st == COV_OK) st = write_all(&image, pieces, n, offsets, size, &out);
+  if (st == COV_OK) st = covi_aside_publish(&out, folder);
+  if (st == COV_OK) *bytes = size;
+  covi_aside_drop(&out);
+  covi_image_free(&image);
   free(offsets);
-  if (st == COV_OK && rename(part, path) != 0) st = COV_FAIL(COV_EIO, "cannot publish %s: %s", path, strerror(errno));
-  if (st == COV_OK) return covi_folder_sync(folder);
-  /* Emptied first: after a failed flush HDF5 may still hold the file open, and its space with it. */
-  if (truncate(part, 0) != 0) errno = 0;
-  unlink(part);
   return st;
 }

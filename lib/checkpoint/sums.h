@@ -7,6 +7,9 @@
 #include "base/hash.h"
 #include "checkpoint/checkpoint.h"
 
+#define COVI_INDEX "index.h5"
+#define COVI_SUMS  "SUMS"
+
 typedef struct {
   char name[COV_CKPT_NAME_BYTES];
   uint8_t hash[COV_HASH_BYTES];
