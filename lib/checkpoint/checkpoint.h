@@ -114,6 +114,9 @@ cov_status cov_ckpt_folder(const char *parent, int64_t round, char *out, size_t 
 cov_status cov_ckpt_list(const char *parent, cov_ckpt_entry **entries, int *n);
 /** Remove the folder of one checkpoint, its index first, so that a half-removed one is none. */
 cov_status cov_ckpt_remove(const char *folder);
+/** goes[n]: which of entries[n], newest first, cov_ckpt_prune removes. */
+void cov_ckpt_prune_select(const cov_ckpt_entry *entries, int n, int64_t keep, int64_t keep_every, int64_t protect,
+                           bool *goes);
 /** Keep the newest `keep` complete ones, those whose round is a multiple of `keep_every` (0: none) and `protect` (-1:
  *  none); remove the other complete ones, and incomplete ones older than the newest complete one. *removed counts. */
 cov_status cov_ckpt_prune(const char *parent, int64_t keep, int64_t keep_every, int64_t protect, int *removed);

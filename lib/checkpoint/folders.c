@@ -92,25 +92,35 @@ cov_status cov_ckpt_remove(const char *folder) {
   return COV_FAIL(COV_EIO, "cannot remove %s: %s", folder, strerror(errno));
 }
 
-cov_status cov_ckpt_prune(const char *parent, int64_t keep, int64_t keep_every, int64_t protect, int *removed) {
-  cov_ckpt_entry *entries;
-  int n;
+void cov_ckpt_prune_select(const cov_ckpt_entry *entries, int n, int64_t keep, int64_t keep_every, int64_t protect,
+                           bool *goes) {
   int64_t newest = -1, complete = 0;
-  *removed = 0;
-  COV_TRY(cov_ckpt_list(parent, &entries, &n));
-  cov_status st = COV_OK;
-  for (int i = 0; i < n && st == COV_OK; i++) {
+  for (int i = 0; i < n; i++) {
     const cov_ckpt_entry *e = &entries[i];
     bool stays = e->round == protect || (keep_every > 0 && e->round % keep_every == 0);
     if (e->complete) {
       if (newest < 0) newest = e->round;
-      if (complete++ < keep || stays) continue;
-    } else if (e->round >= newest) {
-      continue; /* the newest of all: perhaps it is being written */
+      goes[i] = complete++ >= keep && !stays;
+    } else {
+      goes[i] = e->round < newest; /* a newer one is perhaps being written */
     }
-    st = cov_ckpt_remove(e->folder);
+  }
+}
+
+cov_status cov_ckpt_prune(const char *parent, int64_t keep, int64_t keep_every, int64_t protect, int *removed) {
+  cov_ckpt_entry *entries;
+  int n;
+  *removed = 0;
+  COV_TRY(cov_ckpt_list(parent, &entries, &n));
+  bool *goes = calloc((size_t)n + 1, sizeof *goes);
+  cov_status st = goes ? COV_OK : COV_FAIL(COV_ENOMEM, "no memory to prune %s", parent);
+  if (st == COV_OK) cov_ckpt_prune_select(entries, n, keep, keep_every, protect, goes);
+  for (int i = 0; i < n && st == COV_OK; i++) {
+    if (!goes[i]) continue;
+    st = cov_ckpt_remove(entries[i].folder);
     if (st == COV_OK) ++*removed;
   }
+  free(goes);
   free(entries);
   return st;
 }

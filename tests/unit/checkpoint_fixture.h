@@ -63,11 +63,15 @@ static inline cov_ckpt_piece toy_piece(int g, int t, int64_t first, int64_t coun
                           .data = data};
 }
 
+/* Written into the descriptions that follow. */
+static int64_t toy_peer = 3;
+static uint8_t toy_state; /* peers with another one have other parameters */
+
 static inline cov_ckpt_meta toy_meta(int64_t round) {
   cov_ckpt_meta m = {.round = round,
                      .step = 30 * round,
                      .tokens = 4096 * round,
-                     .peer = 3,
+                     .peer = toy_peer,
                      .written_unix_s = 1700000000 + round,
                      .seed = UINT64_MAX - 5,
                      .config = "run:\n  name: \"toy\"\n"};
@@ -75,7 +79,7 @@ static inline cov_ckpt_meta toy_meta(int64_t round) {
     m.run_id[i % 16] = (uint8_t)(200 + i);
     m.config_digest[i] = (uint8_t)i;
     m.params_digest[i] = (uint8_t)(2 * i);
-    m.state_hash[i] = (uint8_t)(7 * i + round);
+    m.state_hash[i] = (uint8_t)(7 * i + round + toy_state);
     m.ledger_hash[i] = (uint8_t)(255 - i);
   }
   return m;

@@ -1,0 +1,258 @@
+/* covenant-test: timeout=120
+ * `covenant ckpt` as people and scripts see it: exit codes, messages, what is on the disk afterwards. Skipped where the
+ * program is not built. */
+#include <sys/wait.h>
+
+#include "checkpoint_fixture.h"
+
+static char base[512], output[65536];
+
+/* Runs `covenant ckpt ARGUMENTS` in the base folder, with both streams in `output`; its exit code. */
+static int run(const char *arguments) {
+  char program[4096], command[8192];
+  const char *bin = getenv("COVENANT_BIN");
+  snprintf(program, sizeof program, "%s/covenant", bin ? bin : "build/debug/bin");
+  if (!cov_file_exists(program)) {
+    printf("skipped: %s is not built\n", program);
+    skip();
+  }
+  snprintf(command, sizeof command, "cd '%s' && '%s' ckpt %s 2>&1", base, program, arguments);
+  FILE *f = popen(command, "r");
+  assert_non_null(f);
+  size_t n = fread(output, 1, sizeof output - 1, f);
+  output[n] = '\0';
+  int rc = pclose(f);
+  assert_true(WIFEXITED(rc));
+  return WEXITSTATUS(rc);
+}
+
+static int lines(void) {
+  int n = 0;
+  for (const char *p = output; *p; p++) n += *p == '\n';
+  return n;
+}
+
+static void assert_ran(const char *arguments, int want) {
+  int rc = run(arguments);
+  if (rc != want) fail_msg("ckpt %s: exit code %d, not %d: %s", arguments, rc, want, output);
+}
+
+static void assert_printed(const char *what) {
+  if (!strstr(output, what)) fail_msg("'%s' is not in: %s", what, output);
+}
+
+static void assert_not_printed(const char *what) {
+  if (strstr(output, what)) fail_msg("'%s' is in: %s", what, output);
+}
+
+/* RUN with two peers, rounds 4 and 8 of both and 12 of peer 0 only; keeps 1. */
+static void make_run(const char *run_dir, const char *checkpoint_dir) {
+  static const toy_plan plan = {1, 2, 1};
+  char parent[1024], yaml[1024], folder[COV_CKPT_PATH_BYTES];
+  snprintf(base, sizeof base, "%s", toy_parent());
+  assert_ok(cov_dir_make(toy_path(base, run_dir)));
+  snprintf(yaml, sizeof yaml, "run:\n  peers: 2\ncheckpoint:\n  keep: 1\n  dir: \"%s\"\n", checkpoint_dir);
+  assert_ok(cov_file_write(toy_path(toy_path(base, run_dir), "run.yaml"), yaml, strlen(yaml)));
+  for (toy_peer = 0; toy_peer < 2; toy_peer++) {
+    if (*checkpoint_dir) {
+      snprintf(parent, sizeof parent, "%s/%s/%d", base, checkpoint_dir, (int)toy_peer);
+    } else {
+      snprintf(parent, sizeof parent, "%s/%s/peers/%d/checkpoints", base, run_dir, (int)toy_peer);
+    }
+    for (int64_t round = 4; round <= (toy_peer == 0 ? 12 : 8); round += 4) toy_write(parent, round, &plan, folder);
+  }
+}
+
+static bool there(const char *relative) {
+  return cov_file_exists(toy_path(base, relative)) != 0;
+}
+
+static void help_is_on_one_screen(void **state) {
+  (void)state;
+  static const char *const commands[] = {"--help", "ls --help", "verify --help", "diff --help", "prune --help"};
+  snprintf(base, sizeof base, "%s", toy_parent());
+  for (int i = 0; i < 5; i++) {
+    assert_ran(commands[i], 0);
+    assert_in_range(lines(), 5, 40);
+    assert_printed("usage: covenant ckpt");
+  }
+  assert_ran("", 2);
+}
+
+static void bad_input_is_one_clear_line(void **state) {
+  (void)state;
+  make_run("r", "");
+  assert_ok(cov_dir_make(toy_path(base, "empty")));
+  assert_ok(cov_file_write(toy_path(base, "file"), "x", 1));
+  assert_ok(cov_dir_make(toy_path(base, "broken")));
+  assert_ok(cov_file_write(toy_path(base, "broken/run.yaml"), "run:\n  pears: 2\n", 16));
+  static const struct {
+    const char *arguments;
+    int code;
+    const char *printed;
+  } cases[] = {{"lss r", 2, "no such command"},
+               {"ls", 2, "name one run directory"},
+               {"ls r r", 2, "name one run directory"},
+               {"ls r --quick", 2, "--quick: no such flag"},
+               {"ls r run.peers=3", 2, "takes no settings"},
+               {"verify absent", 5, "absent: No such file"},
+               {"verify empty", 3, "holds no checkpoints"},
+               {"verify file", 3, "is no folder"},
+               {"ls broken", 2, "pears"},
+               {"diff r/peers/0/checkpoints", 2, "name two checkpoints"},
+               {"diff r r", 2, "is not one checkpoint"},
+               {"prune r --keep 0", 2, "--keep: at least 1"},
+               {"prune r --keep three", 2, "'three' is not an integer"},
+               {"prune r/peers/0/checkpoints", 2, "--keep N is needed"},
+               {"prune r/peers/0/checkpoints/000004 --keep 1", 2, "is one checkpoint"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    assert_ran(cases[i].arguments, cases[i].code);
+    assert_printed(cases[i].printed);
+    assert_int_equal(lines(), 1);
+  }
+  assert_true(there("r/peers/0/checkpoints/000004/index.h5"));
+}
+
+static void ls_shows_all_peers_of_a_run(void **state) {
+  (void)state;
+  static const char *const dirs[] = {"", "elsewhere"};
+  for (int i = 0; i < 2; i++) {
+    make_run("r", dirs[i]);
+    assert_ran("ls r", 0);
+    assert_int_equal(lines(), 6);
+    assert_printed("   0       12            49152");
+    assert_printed("   1        8            32768");
+    assert_not_printed("damaged");
+  }
+  assert_ran("ls elsewhere", 0);
+  assert_int_equal(lines(), 6);
+  assert_ran("ls elsewhere/0/", 0);
+  assert_int_equal(lines(), 4);
+  assert_ran("ls elsewhere/0/000012", 0);
+  assert_int_equal(lines(), 2);
+}
+
+static void ls_tells_what_is_wrong(void **state) {
+  (void)state;
+  make_run("r", "");
+  assert_int_equal(unlink(toy_path(base, "r/peers/1/checkpoints/000008/train-0-of-1.h5")), 0);
+  assert_int_equal(unlink(toy_path(base, "r/peers/0/checkpoints/000012/index.h5")), 0);
+  assert_ran("ls r", 0);
+  assert_printed("damaged     r/peers/1/checkpoints/000008/train-0-of-1.h5 is missing");
+  assert_printed("incomplete");
+  assert_ran("ls r/peers/0/checkpoints/000012", 0);
+  assert_printed("incomplete");
+}
+
+static void verify_hashes_every_file(void **state) {
+  (void)state;
+  make_run("r", "");
+  assert_ran("verify r", 0);
+  assert_int_equal(lines(), 6);
+  assert_printed("5 checkpoints good");
+  toy_flip(toy_path(base, "r/peers/1/checkpoints/000004/sync-1-of-2.h5"), 700, 4);
+  assert_ran("verify r --quick", 0);
+  assert_ran("verify r", 3);
+  assert_printed("000004: BAD: r/peers/1/checkpoints/000004/sync-1-of-2.h5 is damaged");
+  assert_printed("1 of 5 checkpoints");
+  assert_ran("verify r/peers/0", 3); /* holds none itself */
+  assert_ran("verify r/peers/0/checkpoints", 0);
+  assert_ran("verify r/peers/1/checkpoints/000004", 3);
+  assert_ran("verify r/peers/1/checkpoints/000008", 0);
+  assert_int_equal(unlink(toy_path(base, "r/peers/1/checkpoints/000008/index.h5")), 0);
+  assert_ran("verify r/peers/1/checkpoints/000008", 5);
+  toy_flip(toy_path(base, "r/peers/1/checkpoints/000004/sync-1-of-2.h5"), 700, 4);
+  assert_ran("verify r", 0); /* an incomplete one among good ones is being written, perhaps */
+  assert_printed("000008: incomplete");
+}
+
+static void verify_compares_the_peers(void **state) {
+  (void)state;
+  static const toy_plan plan = {1, 2, 1};
+  char folder[COV_CKPT_PATH_BYTES];
+  make_run("r", "");
+  toy_peer = 1;
+  toy_state = 1;
+  toy_write(toy_path(base, "r/peers/1/checkpoints"), 8, &plan, folder);
+  toy_state = 0;
+  assert_ran("verify r", 9);
+  assert_printed("different states of round 8");
+  toy_peer = 0;
+  toy_write(toy_path(base, "r/peers/1/checkpoints"), 8, &plan, folder);
+  assert_ran("verify r", 9);
+  assert_printed("it is of peer 0, round 8");
+}
+
+static void diff_finds_what_differs(void **state) {
+  (void)state;
+  static const toy_plan plan = {1, 3, 2};
+  char folder[COV_CKPT_PATH_BYTES];
+  make_run("r", "");
+  /* The same state by other writers. */
+  toy_peer = 0;
+  toy_write(toy_path(base, "other"), 8, &plan, folder);
+  assert_ran("diff r/peers/0/checkpoints/000008 other/000008", 0);
+  assert_printed("25 tensors equal, 0 different");
+  assert_printed("state_hash     equal");
+  assert_not_printed("embed.weight");
+  assert_ran("diff r/peers/0/checkpoints/000008 other/000008 --all", 0);
+  assert_printed("embed.weight");
+  assert_ran("diff r/peers/1/checkpoints other", 0); /* the newest of each */
+  assert_printed("peer           1 | 0");
+
+  /* One value of one tensor. */
+  float value[37 * 8];
+  cov_ckpt_piece p[2] = {toy_piece(0, 0, 0, 37, value), toy_piece(1, 2, 0, 24, value)};
+  char name[1][COV_CKPT_NAME_BYTES] = {"a.h5"};
+  int64_t bytes;
+  for (int round = 1; round <= 3; round++) {
+    for (int i = 0; i < 37 * 8; i++) value[i] = i == 100 && round == 2 ? 1.25f : 1.0f;
+    if (round == 3) p[1].name = "another";
+    assert_ok(cov_ckpt_folder(toy_path(base, "small"), round, folder, sizeof folder));
+    assert_ok(cov_ckpt_shard_write(folder, "a.h5", p, 2, &bytes));
+    assert_ok(toy_commit(folder, round, name, 1));
+  }
+  assert_ran("diff small/000001 small/000002", 9);
+  assert_printed("max 0.25, 1 of 296 elements");
+  assert_printed("1 tensors equal, 1 different");
+  assert_printed("round          1 | 2");
+  assert_ran("diff small/000001 small/000003", 9);
+  assert_printed("only in the first");
+  assert_printed("only in the second");
+  toy_flip(toy_path(base, "small/000002/a.h5"), toy_size(toy_path(base, "small/000002/a.h5")) - 1, 1);
+  assert_ran("diff small/000001 small/000002", 3);
+  assert_printed("is damaged");
+}
+
+static void prune_follows_the_run_and_keeps_what_all_have(void **state) {
+  (void)state;
+  make_run("r", "");
+  assert_ran("prune r --dry-run", 0);
+  assert_printed("would remove r/peers/0/checkpoints/000004");
+  assert_printed("would remove 2 of 5");
+  assert_true(there("r/peers/0/checkpoints/000004/index.h5"));
+  assert_ran("prune r", 0);
+  assert_false(there("r/peers/0/checkpoints/000004"));
+  assert_false(there("r/peers/1/checkpoints/000004"));
+  assert_true(there("r/peers/0/checkpoints/000008/index.h5")); /* peer 1 has no later one */
+  assert_true(there("r/peers/0/checkpoints/000012/index.h5"));
+  assert_true(there("r/peers/1/checkpoints/000008/index.h5"));
+  assert_ran("prune r", 0);
+  assert_printed("removed 0 of 3");
+  assert_ran("verify r", 0);
+  assert_ran("prune r/peers/0/checkpoints --keep=1 --keep-every 5", 0);
+  assert_false(there("r/peers/0/checkpoints/000008"));
+  make_run("r", "");
+  assert_ran("prune r --keep-every 2", 0);
+  assert_printed("removed 0 of 5");
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(help_is_on_one_screen),       cmocka_unit_test(bad_input_is_one_clear_line),
+      cmocka_unit_test(ls_shows_all_peers_of_a_run), cmocka_unit_test(ls_tells_what_is_wrong),
+      cmocka_unit_test(verify_hashes_every_file),    cmocka_unit_test(verify_compares_the_peers),
+      cmocka_unit_test(diff_finds_what_differs),     cmocka_unit_test(prune_follows_the_run_and_keeps_what_all_have),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
