@@ -78,7 +78,7 @@ typedef enum {
 typedef struct cov_ckpt cov_ckpt;
 
 /** Check, then open for reading. COV_EDATA names the file and what is wrong with it (missing, cut short, a hash that
- *  differs, another format version); COV_EIO if there is no checkpoint at all. */
+ *  differs, another format version); COV_EIO if there is no checkpoint at all; COV_EUSAGE if HDF5_VDS_PREFIX is set. */
 cov_status cov_ckpt_open(const char *folder, cov_ckpt_check check, cov_ckpt **out);
 void cov_ckpt_close(cov_ckpt **ckpt); /* NULL is fine */
 const cov_ckpt_meta *cov_ckpt_meta_of(const cov_ckpt *ckpt);

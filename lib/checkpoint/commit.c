@@ -128,13 +128,16 @@ static cov_status prepare(const char *folder, const cov_ckpt_meta *meta, const c
 }
 
 cov_status cov_ckpt_commit(const char *folder, const cov_ckpt_meta *meta, const char *const *files, int n) {
+  char parent[COV_CKPT_PATH_BYTES];
   covi_aside index = {.fd = -1};
   covi_h5_quiet();
+  COV_TRY(cov_path(parent, sizeof parent, "%s/..", folder));
   covi_sum *sums = calloc((size_t)n + 1, sizeof *sums);
   int64_t *sizes = calloc((size_t)n + 1, sizeof *sizes);
   cov_status st = sums && sizes ? COV_OK : COV_FAIL(COV_ENOMEM, "no memory for the hashes of %d files", n);
   if (st == COV_OK) st = prepare(folder, meta, files, n, sums, sizes, &index);
   if (st == COV_OK) st = covi_aside_publish(&index, folder);
+  if (st == COV_OK) st = covi_folder_sync(parent); /* the folder itself may be new */
   covi_aside_drop(&index);
   free(sums);
   free(sizes);

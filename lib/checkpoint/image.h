@@ -3,7 +3,7 @@
  * HDF5 cannot close a file whose last flush fails, as on a full disk: descriptor, memory and disk space stay with it,
  * and 1.10.8 crashes in its exit handler. So it never writes to a disk here. It writes to a sparse file in memory
  * (memfd), in which the places of data that were allocated early and not filled are holes: what takes memory are
- * names, shapes and attributes, about 0.6 KiB a dataset. */
+ * names, shapes and attributes, some 0.6 KiB a dataset. */
 #ifndef COVENANT_CHECKPOINT_IMAGE_H
 #define COVENANT_CHECKPOINT_IMAGE_H
 

@@ -189,10 +189,18 @@ static cov_status open_index(cov_ckpt *c) {
   return list_tensors(c);
 }
 
+/* It would send HDF5 to another folder for the files that the index names, past our checks. */
+static cov_status check_environment(void) {
+  const char *prefix = getenv("HDF5_VDS_PREFIX");
+  if (!prefix || !*prefix) return COV_OK;
+  return COV_FAIL(COV_EUSAGE, "the environment variable HDF5_VDS_PREFIX is set; unset it to read checkpoints");
+}
+
 cov_status cov_ckpt_open(const char *folder, cov_ckpt_check check, cov_ckpt **out) {
   char path[COV_CKPT_PATH_BYTES];
   *out = NULL;
   covi_h5_quiet();
+  COV_TRY(check_environment());
   COV_TRY(cov_path(path, sizeof path, "%s/index.h5", folder));
   if (!cov_file_exists(path)) {
     return COV_FAIL(COV_EIO, "%s is not a checkpoint: it has no index.h5 (it may have been interrupted)", folder);

@@ -142,6 +142,19 @@ static void hdf5_alone_opens_the_model_by_tensor_name(void **state) {
   assert_int_equal(chdir(before), 0);
 }
 
+/* HDF5 would look there for the files of writers, and read fill values or those of another checkpoint. */
+static void a_variable_that_misleads_hdf5_is_refused(void **state) {
+  (void)state;
+  const toy_plan plan = {1, 1, 1};
+  char folder[COV_CKPT_PATH_BYTES];
+  cov_ckpt *c;
+  toy_write(toy_parent(), 1, &plan, folder);
+  assert_int_equal(setenv("HDF5_VDS_PREFIX", "/tmp", 1), 0);
+  assert_status(cov_ckpt_open(folder, COV_CKPT_QUICK, &c), COV_EUSAGE);
+  assert_int_equal(unsetenv("HDF5_VDS_PREFIX"), 0);
+  toy_assert_holds(folder, 1);
+}
+
 static void coreutils_check_the_sums(void **state) {
   (void)state;
   const toy_plan plan = {4, 2, 1};
@@ -287,6 +300,7 @@ int main(void) {
       cmocka_unit_test(the_description_comes_back),
       cmocka_unit_test(reading_checks_what_is_asked),
       cmocka_unit_test(hdf5_alone_opens_the_model_by_tensor_name),
+      cmocka_unit_test(a_variable_that_misleads_hdf5_is_refused),
       cmocka_unit_test(coreutils_check_the_sums),
       cmocka_unit_test(a_tensor_must_be_covered_exactly_once),
       cmocka_unit_test(what_cannot_be_written_is_refused),
