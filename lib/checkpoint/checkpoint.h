@@ -16,8 +16,8 @@
  * whose source is missing or cut short as fill values without an error, so every reader here first checks presence,
  * size and (COV_CKPT_FULL) hash of every file, and the fill value is NaN.
  *
- * The hashes find damage, not malice: HDF5 parses only what has its hash, but a file made to deceive can have that and
- * HDF5 is not safe against such files. Read checkpoints of your own.
+ * The hashes find damage, not malice: HDF5 parses only what has its hash, but who can write a folder can write its
+ * SUMS, and on some damaged files HDF5 (1.10.8) overflows buffers of its own. Read checkpoints of your own.
  *
  * All functions are Local. HDF5 (serial) is not thread-safe: at most one thread of a process may be in here at a time.
  */

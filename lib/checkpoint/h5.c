@@ -78,6 +78,23 @@ cov_status covi_h5_group(hid_t file, const char *name) {
   return COV_OK;
 }
 
+bool covi_h5_shape(hid_t set, int *dims, int64_t shape[2]) {
+  enum { EXTENT_MAX = 1 << 30 };
+  const int64_t most = INT64_C(1) << 48;
+  hsize_t extent[2] = {0};
+  hid_t space = H5Dget_space(set), type = H5Dget_type(set);
+  *dims = H5Sget_simple_extent_ndims(space);
+  bool ok = (*dims == 1 || *dims == 2) && H5Sget_simple_extent_dims(space, extent, NULL) == *dims &&
+            H5Tget_class(type) == H5T_FLOAT && H5Tget_size(type) == sizeof(float);
+  H5Tclose(type);
+  H5Sclose(space);
+  for (int d = 0; d < *dims && ok; d++) ok = extent[d] > 0 && extent[d] <= EXTENT_MAX;
+  if (!ok) return false;
+  shape[0] = (int64_t)extent[0];
+  shape[1] = (int64_t)extent[1];
+  return *dims == 1 || shape[0] * shape[1] < most;
+}
+
 /* ---- attributes ---- */
 
 static cov_status put(hid_t object, const char *name, hid_t file_type, hid_t memory_type, hid_t space,

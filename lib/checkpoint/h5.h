@@ -25,6 +25,10 @@ hid_t covi_h5_open(const char *path);
 /** Make the group if it is not there yet; its members are listed in the order of making. */
 cov_status covi_h5_group(hid_t file, const char *name);
 
+/** Shape of a dataset that can hold a tensor: fp32, one or two dimensions, not empty, fewer than 2^48 elements. False
+ *  if it is none. shape[1] of a vector is 0. */
+bool covi_h5_shape(hid_t set, int *dims, int64_t shape[2]);
+
 /** Attributes of `object`. Reading returns false if it is missing or of another type or size. */
 cov_status covi_h5_put_ints(hid_t object, const char *name, const int64_t *values, int n);
 cov_status covi_h5_put_bytes(hid_t object, const char *name, const uint8_t *data, size_t bytes);

@@ -131,17 +131,12 @@ typedef struct {
 
 static cov_status add_tensor(cov_ckpt *c, hid_t set, const char *group, const char *name) {
   cov_ckpt_tensor t = {0};
-  hsize_t extent[2] = {0};
-  hid_t space = H5Dget_space(set);
-  t.dims = H5Sget_simple_extent_ndims(space);
-  bool ok = (t.dims == 1 || t.dims == 2) && H5Sget_simple_extent_dims(space, extent, NULL) == t.dims;
-  H5Sclose(space);
+  bool ok = covi_h5_shape(set, &t.dims, t.shape);
   if (!ok || strlen(name) >= COV_CKPT_NAME_BYTES || c->n >= TENSORS_MAX) {
     return COV_FAIL(COV_EDATA, "%s/index.h5: %s is not a tensor", c->folder, name);
   }
   snprintf(t.group, sizeof t.group, "%s", group);
   snprintf(t.name, sizeof t.name, "%s", name);
-  for (int d = 0; d < t.dims; d++) t.shape[d] = (int64_t)extent[d];
   if (!(c->n & (c->n - 1))) {
     void *p = realloc(c->tensor, (c->n ? 2 * (size_t)c->n : 1) * sizeof t);
     if (!p) return COV_FAIL(COV_ENOMEM, "no memory for the table of %s", c->folder);

@@ -41,16 +41,12 @@ static cov_status find_tensor(walk *w, const cov_ckpt_tensor *t, int *at) {
 static cov_status read_part(hid_t set, const char *name, walk *w) {
   cov_ckpt_tensor t = {0};
   covi_part part = {.file = w->file};
-  hsize_t extent[2] = {0};
-  hid_t space = H5Dget_space(set);
-  t.dims = H5Sget_simple_extent_ndims(space);
-  bool ok = (t.dims == 1 || t.dims == 2) && H5Sget_simple_extent_dims(space, extent, NULL) == t.dims;
-  H5Sclose(space);
-  ok = ok && strlen(name) < COV_CKPT_NAME_BYTES && covi_h5_get_ints(set, "first", &part.first, 1) &&
-       covi_h5_get_ints(set, "shape", t.shape, t.dims);
-  part.count = (int64_t)extent[0];
-  ok = ok && part.first >= 0 && part.count > 0 && part.first <= t.shape[0] && part.count <= t.shape[0] - part.first;
-  ok = ok && (t.dims == 1 || (int64_t)extent[1] == t.shape[1]);
+  int64_t extent[2];
+  bool ok = covi_h5_shape(set, &t.dims, extent) && strlen(name) < COV_CKPT_NAME_BYTES &&
+            covi_h5_get_ints(set, "first", &part.first, 1) && covi_h5_get_ints(set, "shape", t.shape, t.dims);
+  part.count = ok ? extent[0] : 0;
+  ok = ok && part.first >= 0 && part.first <= t.shape[0] && part.count <= t.shape[0] - part.first;
+  ok = ok && (t.dims == 1 || extent[1] == t.shape[1]);
   if (!ok) return COV_FAIL(COV_EDATA, "%s: %s/%s is not a part of a tensor", w->path, w->group, name);
   strcpy(t.group, w->group);
   strcpy(t.name, name);
