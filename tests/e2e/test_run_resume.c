@@ -99,10 +99,12 @@ static void another_number_of_sync_ranks_goes_on(void **state) {
   check_end();
 }
 
-/* Checkpoints of rounds 2, 4 and 5; then something befalls one file of one of them at one peer. */
+/* Checkpoints of rounds 2, 4 and 5; then something befalls one file of one of them at one peer. Each is the end of a
+ * launch, which waits for it: in the middle of one a round is skipped while the one before is still being written. */
 static void damage(const char *name, const char *command) {
+  static const char *const stops[] = {"run.stop_after=2", "run.stop_after=4", "run.stop_after=5"};
   char line[900];
-  launch(name, (const char *const[]){"run.stop_after=5", "checkpoint.every_rounds=2", NULL}, "stopped");
+  for (int i = 0; i < 3; i++) launch(name, (const char *const[]){stops[i], NULL}, "stopped");
   snprintf(line, sizeof line, "cd '%s/peers' && %s", run.dir, command);
   assert_int_equal(system(line), 0);
   launch(name, (const char *const[]){"checkpoint.every_rounds=2", NULL}, "done");
@@ -117,14 +119,13 @@ static void an_older_checkpoint_is_taken_and_said(void **state) {
                  "b=$(od -An -tu1 -j$n -N1 $f) && printf \"\\\\$(printf %o $((b ^ 4)))\" | "
                  "dd of=$f bs=1 seek=$n conv=notrunc status=none");
   assert_true(log_says("000005 cannot be used, an older one is taken"));
-  assert_true(log_says("going on after round 4"));
   assert_true(log_says("1 rounds that came after it are done again"));
   damage("cut", "truncate -s -1 2/checkpoints/000005/train-0-of-1.h5 && truncate -s 100 3/checkpoints/000004/SUMS");
-  assert_true(log_says("going on after round 2"));
+  assert_true(log_says("3 rounds that came after it are done again"));
   damage("gone", "rm 0/checkpoints/000005/train-0-of-1.h5");
   assert_true(log_says("train-0-of-1.h5 is missing"));
   damage("half", "rm 0/checkpoints/000005/index.h5"); /* as if killed before the commit */
-  assert_true(log_says("going on after round 4"));
+  assert_true(log_says("1 rounds that came after it are done again"));
 }
 
 static void a_foreign_checkpoint_is_not_used(void **state) {
