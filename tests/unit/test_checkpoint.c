@@ -189,11 +189,12 @@ static void a_tensor_must_be_covered_exactly_once(void **state) {
   cov_ckpt_piece a[2] = {toy_piece(0, 0, 0, 20, values), toy_piece(0, 1, 0, 16, values)};
   cov_ckpt_piece whole = toy_piece(0, 0, 20, 17, values), gap = toy_piece(0, 0, 21, 16, values);
   cov_ckpt_piece twice = toy_piece(0, 0, 19, 18, values), cut = toy_piece(0, 0, 20, 16, values);
+  cov_ckpt_piece shifted = toy_piece(0, 0, 3, 17, values); /* as many rows as are missing, but others */
   cov_ckpt_piece none = toy_piece(0, 0, 20, 0, values), other_cols = whole, other_rows = whole;
   other_cols.shape[1] = 7;
   other_rows.shape[0] = 38;
   assert_ok(commit_two(folder, a, 2, &whole, 1));
-  const cov_ckpt_piece *bad[] = {&gap, &twice, &cut, &none, &other_cols, &other_rows};
+  const cov_ckpt_piece *bad[] = {&gap, &twice, &cut, &shifted, &none, &other_cols, &other_rows};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     assert_status(commit_two(folder, a, 2, bad[i], 1), COV_EDATA);
     assert_non_null(strstr(cov_error_text(), "embed.weight"));
