@@ -1,5 +1,6 @@
 /* `covenant bench NAME`: measured figures of this machine, this build and one model. To add a bench: write
- * apps/cli/bench_NAME.c with `cov_status bench_NAME(const bench_request *, bench_report *)` and add its row to the list.
+ * apps/cli/bench_NAME.c with `cov_status bench_NAME(const bench_request *, bench_report *)` and add its row to the
+ * list.
  *
  * A bench repeats what it measures `reps` times, alternating with the ceiling it is held against, so that a machine
  * shared with other work slows both. It says how far it is on stderr, and puts its results, with units in the names of

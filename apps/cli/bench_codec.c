@@ -176,13 +176,14 @@ static void put_results(codec_bench *b, bench_report *report) {
 }
 
 cov_status bench_codec(const bench_request *q, bench_report *report) {
-  enum { SAMPLES_FACTOR = 4 };
   bench_model model;
+  int64_t samples = 4 * q->cfg.sync.inner_steps * q->cfg.data.batch_seqs; /* rounds and peers draw different ones */
+  if (samples < q->cfg.data.pool_samples) samples = q->cfg.data.pool_samples;
   if (q->cfg.train.threads != 1) {
     return COV_FAIL(COV_EUSAGE, "codec: train.threads is %lld, but a shard is encoded by one thread; leave it at 1",
                     (long long)q->cfg.train.threads);
   }
-  COV_TRY(bench_model_open(q, SAMPLES_FACTOR * q->cfg.sync.inner_steps * q->cfg.data.batch_seqs, &model));
+  COV_TRY(bench_model_open(q, samples, &model));
   codec_bench b = {.q = q};
   cov_status st = bench_rounds_run(q, &model, &b.rounds);
   if (st == COV_OK) st = open_codec(&b);

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
+#include "common/inner_settings.h"
 #include "data/pcg64.h"
 
 enum { VOCAB_DEFAULT = 1024, BYTE_VALUES = 256, SUCCESSORS = 8, PATH_BYTES = 4096 };
@@ -119,7 +120,7 @@ static void set_llama(const cov_config *cfg, cov_llama_config *out) {
 
 cov_status bench_model_open(const bench_request *q, int64_t samples, bench_model *model) {
   cov_status st = COV_OK;
-  *model = (bench_model){.ops = q->cfg.train.backend == COV_CFG_BACKEND_REF ? cov_ops_ref() : cov_ops_cpu()};
+  *model = (bench_model){.ops = cov_backend_ops(&q->cfg)};
   cov_params_create(&model->params);
   set_llama(&q->cfg, &model->llama);
   if (q->data) {
@@ -138,28 +139,6 @@ done:
 void bench_model_close(bench_model *model) {
   cov_params_destroy(&model->params);
   cov_dataset_close(&model->data);
-}
-
-/* The learning rate's schedule takes no time and is left at its peak, so that every round has a move to encode. */
-void bench_inner_params(const bench_request *q, int64_t peer, int64_t steps, cov_inner_params *out) {
-  const cov_config *c = &q->cfg;
-  *out = (cov_inner_params){.peer = peer,
-                            .inner_steps = steps,
-                            .batch_seqs = c->data.batch_seqs,
-                            .micro_batch_seqs = c->data.micro_batch_seqs,
-                            .mask_eos = c->data.mask_eos,
-                            .threads = (int)c->train.threads,
-                            .clip_norm = c->train.clip_norm,
-                            .adamw = {.beta1 = c->train.beta1,
-                                      .beta2 = c->train.beta2,
-                                      .eps = c->train.eps,
-                                      .decay = c->train.weight_decay,
-                                      .exempt_vectors = !c->train.decay_vectors}};
-  cov_schedule_default(&out->schedule);
-  out->schedule.base = c->train.lr;
-  out->schedule.warmup_steps = c->train.warmup_steps;
-  out->schedule.warmup_start_factor = c->train.lr_start_ratio;
-  out->schedule.final_ratio = 1.0;
 }
 
 cov_status bench_theta_create(const bench_request *q, const bench_model *model, float **theta) {

@@ -8,7 +8,6 @@
 #include "data/shards.h"
 #include "model/llama.h"
 #include "ops.h"
-#include "train/inner.h"
 
 typedef struct {
   cov_llama_config llama;
@@ -21,9 +20,6 @@ typedef struct {
  *  request->data. model.vocab 0 becomes that of --data, else the quickstart's 1,024. */
 cov_status bench_model_open(const bench_request *request, int64_t samples, bench_model *model);
 void bench_model_close(bench_model *model);
-
-/** Parameters of an inner loop of `steps` steps a round for `peer`, as covenant-train would set them. */
-void bench_inner_params(const bench_request *request, int64_t peer, int64_t steps, cov_inner_params *out);
 
 /** theta[params.span], initialised from run.seed; cov_mem_free. */
 cov_status bench_theta_create(const bench_request *request, const bench_model *model, float **theta);

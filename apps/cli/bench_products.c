@@ -39,16 +39,8 @@ static int counted_matmul(const cov_place *p, int ta, int tb, int64_t m, int64_t
                           const void *a, int64_t lda, const void *b, int64_t ldb, float beta, void *c, int64_t ldc) {
   recorder.flop += 2.0 * (double)m * (double)n * (double)k;
   if (recorder.recording) {
-    const bench_product call = {.ta = ta,
-                                .tb = tb,
-                                .m = m,
-                                .n = n,
-                                .k = k,
-                                .lda = lda,
-                                .ldb = ldb,
-                                .ldc = ldc,
-                                .alpha = alpha,
-                                .beta = beta};
+    const bench_product call = {
+        .ta = ta, .tb = tb, .m = m, .n = n, .k = k, .lda = lda, .ldb = ldb, .ldc = ldc, .alpha = alpha, .beta = beta};
     if (note(&call) != 0) return -1;
     if (!recorder.compute) return 0;
   }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "common/inner_settings.h"
 #include "sparseloco/state_hash.h"
 
 /* ---- creation ---- */
@@ -31,7 +32,7 @@ static cov_status open_peers(bench_rounds *r) {
   for (int i = 0; i < r->peers; i++) {
     cov_inner_params inner;
     bench_peer *p = &r->peer[i];
-    bench_inner_params(r->q, i, r->q->cfg.sync.inner_steps, &inner);
+    cov_inner_settings(&r->q->cfg, i, &inner);
     COV_TRY(cov_inner_create(&inner, &r->model->llama, &r->model->params, r->model->data, r->model->ops, &p->inner));
     COV_TRY(take(COV_MEM_OUTER, bytes, &p->end));
     COV_TRY(take(COV_MEM_OUTER, bytes, &p->feedback));
@@ -44,10 +45,10 @@ static cov_status open_rounds(bench_rounds *r) {
   const cov_config *cfg = &r->q->cfg;
   const cov_params *params = &r->model->params;
   set_quantiser(cfg, &r->quant);
-  r->step = (cov_outer_params){.alpha = (float)cfg->sync.outer_lr,
-                               .mean = cfg->sync.aggregate == COV_CFG_AGGREGATE_PAPER ? COV_MEAN_PAPER
-                                                                                      : COV_MEAN_SENDERS,
-                               .clip = cfg->sync.clip == COV_CFG_CLIP_MEDIAN};
+  r->step =
+      (cov_outer_params){.alpha = (float)cfg->sync.outer_lr,
+                         .mean = cfg->sync.aggregate == COV_CFG_AGGREGATE_PAPER ? COV_MEAN_PAPER : COV_MEAN_SENDERS,
+                         .clip = cfg->sync.clip == COV_CFG_CLIP_MEDIAN};
   COV_TRY(cov_grid_create(params, (int)cfg->sync.chunk, (int)cfg->sync.topk, &r->grid));
   COV_TRY(cov_shard_create(&r->grid, 0, 1, &r->shard));
   const cov_encoder_params encoder = {.quant = r->quant,

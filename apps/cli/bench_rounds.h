@@ -8,6 +8,7 @@
 #include "sparseloco/encoder.h"
 #include "sparseloco/outer.h"
 #include "sparseloco/payload.h"
+#include "train/inner.h"
 
 /* Of one peer in the last round. */
 typedef struct {

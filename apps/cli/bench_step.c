@@ -12,6 +12,7 @@
 #include "base/memory.h"
 #include "cli/bench_model.h"
 #include "cli/bench_products.h"
+#include "common/inner_settings.h"
 
 enum { SAMPLES_LEAST = 64, STEPS_MOST = 1000 };
 static const double REP_S = 0.5; /* a repetition takes at least about this long */
@@ -25,8 +26,8 @@ typedef struct {
   int64_t tokens_per_step; /* batch_seqs * seq_len */
   bench_products products; /* of one step */
   bench_operands operands;
-  double step_flop;    /* model operations of one step */
-  double product_flop; /* those of its products */
+  double step_flop;                                                       /* model operations of one step */
+  double product_flop;                                                    /* those of its products */
   double *tokens_per_s, *flops_per_s, *gemm_flops_per_s, *ratio, *step_s; /* [reps] */
 } step_bench;
 
@@ -107,7 +108,7 @@ static void put_results(step_bench *b, int64_t steps, const double *product_seco
   bench_put_number(report, "gemm_flop_per_token", b->product_flop / (double)b->tokens_per_step);
   bench_put_samples(report, "step_s", b->step_s, reps);
   bench_put_samples(report, "tokens_per_s", b->tokens_per_s, reps);
-  bench_median(b->ratio, reps); /* sorts: the extremes */
+  bench_median(b->ratio, reps); /* for its extremes: sorted */
   double step = bench_put_samples(report, "flops_per_s", b->flops_per_s, reps);
   double gemm = bench_put_samples(report, "gemm_flops_per_s", b->gemm_flops_per_s, reps);
   bench_put_number(report, "ratio", step / gemm);
@@ -127,7 +128,9 @@ static cov_status open_bench(step_bench *b) {
   }
   b->tokens_per_step = b->q->cfg.data.batch_seqs * model->llama.seq_len;
   b->step_flop = cov_llama_flop_per_token(&model->llama, model->llama.seq_len) * (double)b->tokens_per_step;
-  bench_inner_params(b->q, 0, 1, &inner);
+  cov_inner_settings(&b->q->cfg, 0, &inner);
+  inner.inner_steps = 1;
+  inner.pool_samples = 0; /* drawing a large pool belongs to a round of many steps */
   COV_TRY(bench_theta_create(b->q, model, &b->theta));
   return cov_inner_create(&inner, &model->llama, &model->params, model->data, bench_record_open(model->ops, 1),
                           &b->inner);

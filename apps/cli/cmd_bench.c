@@ -105,8 +105,9 @@ int cmd_bench(int argc, char **argv) {
   };
   const cov_args_program program = {
       .name = "covenant bench",
-      .purpose = "Measures this machine, this build and one model; each figure beside a ceiling measured in the same run.\n"
-                 "Without -c it is the quickstart's model. docs/performance.md says how to read the keys.",
+      .purpose =
+          "Measures this machine, this build and one model; each figure beside a ceiling measured in the same run.\n"
+          "Without -c it is the quickstart's model. docs/performance.md says how to read the keys.",
       .usage = "NAME [--json] [--reps N] [-c FILE]... [key=value]...",
       .examples = "  covenant bench step --json\n"
                   "  covenant bench step -c configs/presets/bench-20m.yaml --threads 2\n"
