@@ -12,13 +12,15 @@
 #include "config/config.h"
 
 typedef struct {
-  cov_config cfg;   /* the model and how it is trained; `train.threads` is the number of threads */
-  int64_t reps;     /* repetitions, >= 1 */
-  int64_t steps;    /* step: optimiser steps a repetition; 0: as many as half a second takes */
-  int64_t rounds;   /* codec: rounds that are trained before the measured one is encoded, it included */
-  int64_t size;     /* gemm: edge of the square product */
-  int64_t bytes;    /* of an array (stream) or of all states together (codec); 0: four times the last-level cache */
+  cov_config cfg; /* the model and how it is trained; `train.threads` is the number of threads */
+  int64_t reps;   /* repetitions, >= 1 */
+  int64_t steps;  /* step: optimiser steps a repetition; 0: as many as half a second takes */
+  int64_t rounds; /* codec: rounds that are trained, the last one is encoded and measured; 1 from a run's checkpoint */
+  int64_t round;  /* codec with `run`: the checkpoint's; -1: the newest */
+  int64_t size;   /* gemm: edge of the square product */
+  int64_t bytes;  /* of an array (stream) or of all states together (codec); 0: four times the last-level cache */
   const char *data; /* prepared folder to train on; NULL: tokens made up here */
+  const char *run;  /* codec: folder of the run whose pseudo-gradients are encoded; NULL: made here */
 } bench_request;
 
 /* clang-format off */

@@ -145,16 +145,28 @@ static cov_status measure(codec_bench *b) {
 
 /* ---- results ---- */
 
+static void put_source(const codec_bench *b, bench_report *report) {
+  const bench_request *q = b->q;
+  char source[2048];
+  if (q->run) {
+    snprintf(source, sizeof source, "run %s: round %lld, trained here from the checkpoints of its %d peers", q->run,
+             (long long)b->rounds.last, b->rounds.peers);
+  } else {
+    snprintf(source, sizeof source, "%s: %lld rounds of %lld AdamW steps of %d peers on %s, seed %lld",
+             q->data ? "trained here" : "synthetic", (long long)q->rounds, (long long)q->cfg.sync.inner_steps,
+             b->rounds.peers, q->data ? q->data : "made-up tokens", (long long)q->cfg.run.seed);
+  }
+  bench_put_text(report, "source", source);
+}
+
 static void put_results(codec_bench *b, bench_report *report) {
   const bench_rounds *r = &b->rounds;
   const cov_config *cfg = &b->q->cfg;
   const int64_t reps = b->q->reps;
-  char source[1024], text[COV_CONFIG_TEXT_BYTES];
-  snprintf(source, sizeof source, "%s: %lld rounds of %lld AdamW steps of %d peers on %s, seed %lld",
-           b->q->data ? "trained here" : "synthetic", (long long)b->q->rounds, (long long)cfg->sync.inner_steps,
-           r->peers, b->q->data ? b->q->data : "made-up tokens", (long long)cfg->run.seed);
-  bench_put_text(report, "source", source);
-  bench_put_count(report, "round", b->q->rounds - 1);
+  char text[COV_CONFIG_TEXT_BYTES];
+  put_source(b, report);
+  bench_put_count(report, "round", r->last);
+  bench_put_number(report, "train_loss_nats", r->train_loss);
   bench_put_model(r->model, report);
   bench_put_count(report, "peers", r->peers);
   bench_put_count(report, "topk", cfg->sync.topk);

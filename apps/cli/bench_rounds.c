@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "cli/bench_run.h"
 #include "common/inner_settings.h"
 #include "sparseloco/state_hash.h"
 
@@ -88,7 +89,7 @@ cov_status bench_rounds_encode(bench_rounds *r, int peer, const float *theta, co
                                uint8_t *payload) {
   const cov_config *cfg = &r->q->cfg;
   cov_payload_head head = {.peer = (uint32_t)peer,
-                           .round = (uint64_t)r->q->rounds - 1,
+                           .round = (uint64_t)r->last,
                            .inner_steps = (uint64_t)cfg->sync.inner_steps,
                            .tokens = (uint64_t)(cfg->sync.inner_steps * cfg->data.batch_seqs * cfg->model.seq_len),
                            .strategy = COV_STRATEGY_SPARSELOCO};
@@ -104,7 +105,7 @@ cov_status bench_rounds_check(const bench_rounds *r, cov_payload_view *views) {
                                      .strategy = COV_STRATEGY_SPARSELOCO,
                                      .run_id = r->run_id,
                                      .params_digest = r->params_digest,
-                                     .round = (uint64_t)r->q->rounds - 1,
+                                     .round = (uint64_t)r->last,
                                      .peer = -1};
   for (int i = 0; i < r->peers; i++) {
     COV_TRY(cov_payload_check(r->peer[i].payload, r->payload_bytes, &expect, &views[i]));
@@ -139,14 +140,14 @@ static cov_status apply_round(bench_rounds *r) {
   return st;
 }
 
-static cov_status train_peers(bench_rounds *r, int64_t round, double *loss) {
-  *loss = 0.0;
+static cov_status train_peers(bench_rounds *r, int64_t round) {
+  r->train_loss = 0.0;
   for (int i = 0; i < r->peers; i++) {
     bench_peer *p = &r->peer[i];
     cov_inner_report report;
     memcpy(p->end, r->theta, (size_t)r->model->params.span * sizeof *p->end);
     COV_TRY(cov_inner_round(p->inner, round, p->end, &report));
-    *loss += report.loss / (double)r->peers;
+    r->train_loss += report.loss / (double)r->peers;
   }
   return COV_OK;
 }
@@ -167,14 +168,16 @@ static cov_status encode_peers(bench_rounds *r, int last) {
 }
 
 cov_status bench_rounds_run(const bench_request *q, const bench_model *model, bench_rounds *r) {
-  *r = (bench_rounds){.q = q, .model = model, .peers = (int)q->cfg.run.peers};
+  const int64_t first = q->run ? q->round : 0;
+  *r = (bench_rounds){.q = q, .model = model, .peers = (int)q->cfg.run.peers, .last = first + q->rounds - 1};
   COV_TRY(open_rounds(r));
-  for (int64_t round = 0; round < q->rounds; round++) {
-    double loss;
-    COV_TRY(train_peers(r, round, &loss));
-    COV_TRY(encode_peers(r, round == q->rounds - 1));
-    if (round < q->rounds - 1) COV_TRY(apply_round(r));
-    fprintf(stderr, "codec: round %lld/%lld, loss %.4f\n", (long long)round + 1, (long long)q->rounds, loss);
+  if (q->run) COV_TRY(bench_run_load(q->run, q->round, r));
+  for (int64_t round = first; round <= r->last; round++) {
+    COV_TRY(train_peers(r, round));
+    COV_TRY(encode_peers(r, round == r->last));
+    if (round < r->last) COV_TRY(apply_round(r));
+    fprintf(stderr, "codec: round %lld trained, %lld/%lld, loss %.4f\n", (long long)round,
+            (long long)(round - first + 1), (long long)q->rounds, r->train_loss);
   }
   for (int i = 0; i < r->peers; i++) cov_inner_destroy(&r->peer[i].inner);
   return COV_OK;

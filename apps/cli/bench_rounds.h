@@ -28,14 +28,17 @@ typedef struct {
   float *theta;     /* [params.span] owned: at the start of the last round */
   bench_peer *peer; /* [peers] owned */
   int peers;
+  int64_t last;      /* number of the last round */
+  double train_loss; /* of the last round, nats a token, mean over the peers */
   size_t piece_bytes, payload_bytes;
   uint8_t *piece;  /* [piece_bytes] owned */
   uint8_t *leaves; /* [shard.n_bands * 16] owned */
   uint8_t params_digest[32], run_id[16];
 } bench_rounds;
 
-/** Train request->rounds rounds with run.peers peers of sync.inner_steps steps; the last round is left as its peers
- *  ended it: encoded, not applied. `rounds` is closed by the caller, also after a failure. */
+/** Train request->rounds rounds with run.peers peers of sync.inner_steps steps, from the beginning or from the run's
+ *  checkpoint of request->round; the last round is left as its peers ended it: encoded, not applied. `rounds` is closed
+ *  by the caller, also after a failure. */
 cov_status bench_rounds_run(const bench_request *q, const bench_model *model, bench_rounds *rounds);
 void bench_rounds_close(bench_rounds *rounds);
 

@@ -2,8 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "cli/bench.h"
 #include "cli/bench_machine.h"
+#include "cli/bench_run.h"
 #include "cli/commands.h"
 #include "common/version.h"
 #include "config/args.h"
@@ -16,7 +18,7 @@ static const struct {
 } benches[] = {
 #define ROW(name, help) {#name, help, bench_##name},
     BENCH_LIST(ROW)};
-enum { N_BENCHES = sizeof benches / sizeof *benches, N_FLAGS = 8 };
+enum { N_BENCHES = sizeof benches / sizeof *benches, N_FLAGS = 10, PATH_BYTES = 4096 };
 
 static void write_help(const cov_args_program *program) {
   cov_args_help(program, stdout);
@@ -50,11 +52,39 @@ static cov_status check_request(bench_request *q, int64_t threads) {
   COV_TRY(check_range("--reps", q->reps, 1, 10000));
   COV_TRY(check_range("--steps", q->steps, 0, 100000));
   COV_TRY(check_range("--rounds", q->rounds, 1, 10000));
+  COV_TRY(check_range("--round", q->round, -1, 10000000));
   COV_TRY(check_range("--size", q->size, 16, 32768));
   if (q->bytes != 0) COV_TRY(check_range("--bytes", q->bytes, 4096, (int64_t)1 << 40));
   COV_TRY(check_range("--threads", threads, 0, 1024));
   if (threads > 0) q->cfg.train.threads = threads;
   return COV_OK;
+}
+
+/* The run's settings, then those of the command line; its data unless others are named; one round from its checkpoint.
+ */
+static cov_status load_settings(const cov_args *args, bench_request *q) {
+  char path[PATH_BYTES];
+  const char **files = calloc((size_t)args->n_files + 1, sizeof *files);
+  if (!files) return COV_FAIL(COV_ENOMEM, "no memory for the names of the files");
+  int n = 0;
+  cov_status st = COV_OK;
+  if (q->run) {
+    st = cov_path(path, sizeof path, "%s/run.yaml", q->run);
+    files[n++] = path;
+  }
+  for (int i = 0; i < args->n_files; i++) files[n++] = args->files[i];
+  const cov_config_sources sources = {
+      .files = files, .n_files = n, .overrides = args->overrides, .n_overrides = args->n_overrides, .use_env = true};
+  if (st == COV_OK) st = cov_config_load(&sources, &q->cfg, NULL);
+  free(files);
+  return st;
+}
+
+static cov_status find_round(bench_request *q) {
+  if (!q->run) return COV_OK;
+  if (!q->data) q->data = q->cfg.data.dir;
+  q->rounds = 1;
+  return bench_run_newest(&q->cfg, q->run, q->round, &q->round);
 }
 
 /* What every figure needs beside it to mean anything. */
@@ -89,7 +119,7 @@ static cov_status run(int which, const bench_request *q, bool json) {
 }
 
 int cmd_bench(int argc, char **argv) {
-  bench_request q = {.reps = 5, .rounds = 4, .size = 2048};
+  bench_request q = {.reps = 5, .rounds = 4, .round = -1, .size = 2048};
   bool json = false, answered = false;
   int64_t threads = 0;
   int which = 0;
@@ -102,6 +132,8 @@ int cmd_bench(int argc, char **argv) {
       {"--size", "N", COV_FLAG_INT, &q.size, "gemm: edge of the square product (2048)"},
       {"--bytes", "N", COV_FLAG_INT, &q.bytes, "stream, codec: bytes of an array (4 x last-level cache)"},
       {"--data", "DIR", COV_FLAG_TEXT, &q.data, "step, codec: prepared data instead of made-up tokens"},
+      {"--run", "DIR", COV_FLAG_TEXT, &q.run, "codec: the next round of a run, from its checkpoints"},
+      {"--round", "N", COV_FLAG_INT, &q.round, "codec --run: from the newest checkpoint up to this (any)"},
   };
   const cov_args_program program = {
       .name = "covenant bench",
@@ -111,7 +143,8 @@ int cmd_bench(int argc, char **argv) {
       .usage = "NAME [--json] [--reps N] [-c FILE]... [key=value]...",
       .examples = "  covenant bench step --json\n"
                   "  covenant bench step -c configs/presets/bench-20m.yaml --threads 2\n"
-                  "  covenant bench codec run.peers=8 --rounds 20\n",
+                  "  covenant bench codec run.peers=8 --rounds 20\n"
+                  "  covenant bench codec --run runs/quickstart\n",
       .flags = flags,
       .n_flags = N_FLAGS,
       .max_words = 1,
@@ -127,8 +160,9 @@ int cmd_bench(int argc, char **argv) {
   }
   if (st == COV_OK && !answered) {
     st = find_bench(&args, &which);
-    if (st == COV_OK) st = cov_args_config(&args, &q.cfg, NULL);
+    if (st == COV_OK) st = load_settings(&args, &q);
     if (st == COV_OK) st = check_request(&q, threads);
+    if (st == COV_OK) st = find_round(&q);
     if (st == COV_OK && args.dry_run) {
       printf("configuration is sound; covenant bench %s would run %lld repetitions\n", benches[which].name,
              (long long)q.reps);

@@ -6,7 +6,8 @@ static void set_schedule(const cov_config *c, cov_schedule *s) {
   s->base = c->train.lr;
   s->warmup_steps = c->train.warmup_steps;
   s->warmup_start_factor = c->train.lr_start_ratio;
-  s->decay_steps = cov_inner_decay_steps(c->run.rounds * c->sync.inner_steps, c->train.warmup_steps, c->train.decay_steps);
+  s->decay_steps =
+      cov_inner_decay_steps(c->run.rounds * c->sync.inner_steps, c->train.warmup_steps, c->train.decay_steps);
   s->final_ratio = c->train.lr_min_ratio;
   s->flatten_start_step = c->train.flatten_start_steps;
   s->flatten_steps = c->train.flatten_steps;
