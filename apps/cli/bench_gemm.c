@@ -71,12 +71,10 @@ static void put_results(const bench_request *q, const bench_products *products, 
     const bench_products one = {.item = {products->item[i]}, .n = 1};
     rate[i] = bench_products_flop(&one) * (double)q->reps / s->seconds[i];
   }
-  bench_median(s->ratio, q->reps); /* for its extremes: sorted */
   double square = bench_put_samples(report, "square_flops_per_s", s->square, q->reps);
   double model = bench_put_samples(report, "gemm_flops_per_s", s->model, q->reps);
   bench_put_number(report, "ratio", model / square);
-  bench_put_number(report, "ratio_min", s->ratio[0]);
-  bench_put_number(report, "ratio_max", s->ratio[q->reps - 1]);
+  bench_put_samples(report, "ratio_of_rep", s->ratio, q->reps);
   bench_put_number(report, "gemm_flop_per_step", bench_products_flop(products));
   bench_put_products(report, products, rate);
 }

@@ -108,12 +108,10 @@ static void put_results(step_bench *b, int64_t steps, const double *product_seco
   bench_put_number(report, "gemm_flop_per_token", b->product_flop / (double)b->tokens_per_step);
   bench_put_samples(report, "step_s", b->step_s, reps);
   bench_put_samples(report, "tokens_per_s", b->tokens_per_s, reps);
-  bench_median(b->ratio, reps); /* for its extremes: sorted */
   double step = bench_put_samples(report, "flops_per_s", b->flops_per_s, reps);
   double gemm = bench_put_samples(report, "gemm_flops_per_s", b->gemm_flops_per_s, reps);
   bench_put_number(report, "ratio", step / gemm);
-  bench_put_number(report, "ratio_min", b->ratio[0]);
-  bench_put_number(report, "ratio_max", b->ratio[reps - 1]);
+  bench_put_samples(report, "ratio_of_rep", b->ratio, reps);
   bench_put_products(report, &b->products, rate);
 }
 

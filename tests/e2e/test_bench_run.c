@@ -1,6 +1,6 @@
 /* covenant-test: timeout=300
- * `covenant bench codec --run` trains the round that a stopped run would train next: a run with the same settings that was
- * not stopped reports the same loss. And what it says where there is nothing to go on from. */
+ * `covenant bench codec --run` trains the round that a stopped run would train next: a run with the same settings that
+ * was not stopped reports the same loss. And what it says where there is nothing to go on from. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
