@@ -36,6 +36,7 @@ done:
 typedef struct {
   double *square, *model, *ratio; /* [reps] */
   double *seconds;                /* [products->n] over all repetitions */
+  int64_t passes;                 /* over the model's products a repetition: as much work as the square one */
 } gemm_samples;
 
 static cov_status measure(const bench_request *q, const cov_ops *ops, const bench_products *square,
@@ -43,19 +44,22 @@ static cov_status measure(const bench_request *q, const cov_ops *ops, const benc
   const cov_place place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = (int)q->cfg.train.threads};
   bench_operands square_x = {0}, model_x = {0};
   cov_status st = COV_OK;
+  out->passes = (int64_t)(bench_products_flop(square) / bench_products_flop(model)) + 1;
   COV_TRY_DONE(bench_operands_create(square, &square_x));
   COV_TRY_DONE(bench_operands_create(model, &model_x));
   for (int64_t i = -1; i < q->reps; i++) { /* the first one warms up */
     double square_s = 0.0, model_s = 0.0, seconds[BENCH_PRODUCTS_MAX] = {0};
     COV_TRY_DONE(bench_products_pass(ops, &place, square, &square_x, &square_s));
-    COV_TRY_DONE(bench_products_pass(ops, &place, model, &model_x, seconds));
+    for (int64_t pass = 0; pass < out->passes; pass++) {
+      COV_TRY_DONE(bench_products_pass(ops, &place, model, &model_x, seconds));
+    }
     if (i < 0) continue;
     for (int p = 0; p < model->n; p++) {
       out->seconds[p] += seconds[p];
       model_s += seconds[p];
     }
     out->square[i] = bench_products_flop(square) / square_s;
-    out->model[i] = bench_products_flop(model) / model_s;
+    out->model[i] = bench_products_flop(model) * (double)out->passes / model_s;
     out->ratio[i] = out->model[i] / out->square[i];
     fprintf(stderr, "gemm: %lld/%lld\n", (long long)i + 1, (long long)q->reps);
   }
@@ -69,7 +73,7 @@ static void put_results(const bench_request *q, const bench_products *products, 
   double rate[BENCH_PRODUCTS_MAX];
   for (int i = 0; i < products->n; i++) {
     const bench_products one = {.item = {products->item[i]}, .n = 1};
-    rate[i] = bench_products_flop(&one) * (double)q->reps / s->seconds[i];
+    rate[i] = bench_products_flop(&one) * (double)(q->reps * s->passes) / s->seconds[i];
   }
   double square = bench_put_samples(report, "square_flops_per_s", s->square, q->reps);
   double model = bench_put_samples(report, "gemm_flops_per_s", s->model, q->reps);
