@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 void bench_cpu_model(char *text, size_t size) {
@@ -29,6 +30,12 @@ int64_t bench_l3_bytes(void) {
     fclose(f);
   }
   return kib > 0 && kib < (1LL << 32) ? kib * 1024 : FALLBACK_BYTES;
+}
+
+double bench_cpu_s(void) {
+  struct timespec t = {0};
+  (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); /* cannot fail on Linux: the clock exists */
+  return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 int64_t bench_cpus(void) {

@@ -4,12 +4,15 @@
  *   flops_per_s       model operations: flop_per_token (model/llama.h) times tokens_per_s
  *   gemm_flops_per_s  operations of the step's own products / time they take by themselves: each shape counts by the
  *                     time its share of the work needs
- *   ratio             the first over the second. Attention's products count in the first, not in the second. */
+ *   ratio             the first over the second. Attention's products count in the first, not in the second.
+ *   ratio_cpu         the same by processor time instead of time: what other programs take away counts for neither, but
+ *                     nor do threads that sleep, so it explains a ratio and does not replace it */
 #include <math.h>
 #include <stdlib.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
+#include "cli/bench_machine.h"
 #include "cli/bench_model.h"
 #include "cli/bench_products.h"
 #include "common/inner_settings.h"
@@ -26,9 +29,9 @@ typedef struct {
   int64_t tokens_per_step; /* batch_seqs * seq_len */
   bench_products products; /* of one step */
   bench_operands operands;
-  double step_flop;                                                       /* model operations of one step */
-  double product_flop;                                                    /* those of its products */
-  double *tokens_per_s, *flops_per_s, *gemm_flops_per_s, *ratio, *step_s; /* [reps] */
+  double step_flop;                                                                   /* model operations of one step */
+  double product_flop;                                                                /* those of its products */
+  double *tokens_per_s, *flops_per_s, *gemm_flops_per_s, *ratio, *ratio_cpu, *step_s; /* [reps] */
 } step_bench;
 
 /* A round of one step is a step and nothing else. */
@@ -70,10 +73,13 @@ static cov_status measure(step_bench *b, int64_t steps, double *product_seconds)
   const double flop_before = bench_record_flop();
   for (int64_t i = 0; i < b->q->reps; i++) {
     double seconds[BENCH_PRODUCTS_MAX] = {0}, gemm_s = 0.0, step_s;
+    const double cpu_begin = bench_cpu_s();
     COV_TRY(take_steps(b, steps, &step_s));
+    const double cpu_between = bench_cpu_s();
     for (int64_t pass = 0; pass < steps; pass++) {
       COV_TRY(bench_products_pass(b->model->ops, &place, &b->products, &b->operands, seconds));
     }
+    const double cpu_end = bench_cpu_s();
     for (int p = 0; p < b->products.n; p++) {
       product_seconds[p] += seconds[p];
       gemm_s += seconds[p];
@@ -83,6 +89,7 @@ static cov_status measure(step_bench *b, int64_t steps, double *product_seconds)
     b->flops_per_s[i] = b->step_flop / b->step_s[i];
     b->gemm_flops_per_s[i] = b->product_flop * (double)steps / gemm_s;
     b->ratio[i] = b->flops_per_s[i] / b->gemm_flops_per_s[i];
+    b->ratio_cpu[i] = b->step_flop / (cpu_between - cpu_begin) * (cpu_end - cpu_between) / b->product_flop;
     fprintf(stderr, "step: %lld/%lld, %.4g s a step\n", (long long)i + 1, (long long)b->q->reps, b->step_s[i]);
   }
   /* Sums of integers below 2^53: exact. */
@@ -112,6 +119,7 @@ static void put_results(step_bench *b, int64_t steps, const double *product_seco
   double gemm = bench_put_samples(report, "gemm_flops_per_s", b->gemm_flops_per_s, reps);
   bench_put_number(report, "ratio", step / gemm);
   bench_put_samples(report, "ratio_of_rep", b->ratio, reps);
+  bench_put_samples(report, "ratio_cpu", b->ratio_cpu, reps);
   bench_put_products(report, &b->products, rate);
 }
 
@@ -119,7 +127,7 @@ static cov_status open_bench(step_bench *b) {
   cov_inner_params inner;
   const bench_model *model = b->model;
   const size_t reps = (size_t)b->q->reps;
-  double **samples[] = {&b->tokens_per_s, &b->flops_per_s, &b->gemm_flops_per_s, &b->ratio, &b->step_s};
+  double **samples[] = {&b->tokens_per_s, &b->flops_per_s, &b->gemm_flops_per_s, &b->ratio, &b->ratio_cpu, &b->step_s};
   for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
     *samples[i] = calloc(reps, sizeof **samples[i]);
     if (!*samples[i]) return COV_FAIL(COV_ENOMEM, "no memory for %zu repetitions", reps);
@@ -142,6 +150,7 @@ static void close_bench(step_bench *b) {
   free(b->flops_per_s);
   free(b->gemm_flops_per_s);
   free(b->ratio);
+  free(b->ratio_cpu);
   free(b->step_s);
 }
 
