@@ -34,7 +34,8 @@ static cov_status write_report(report *r, const char *dir) {
   FILE *out = open_memstream(&text, &bytes);
   if (!out) return COV_FAIL(COV_ENOMEM, "no memory for the report");
   report_page_write(&r->view, &floors, out);
-  cov_status st = fclose(out) == 0 ? cov_file_write(path, text, bytes) : COV_FAIL(COV_ENOMEM, "no memory for the report");
+  cov_status st =
+      fclose(out) == 0 ? cov_file_write(path, text, bytes) : COV_FAIL(COV_ENOMEM, "no memory for the report");
   free(text);
   COV_TRY(st);
   printf("%s\n", path);
@@ -45,12 +46,14 @@ int cmd_report(int argc, char **argv) {
   static report r;
   const cov_flag flags[] = {
       {"--out", "FILE", COV_FLAG_TEXT, &r.out, "where to (RUN/report.html)"},
-      {"--stats", "FILE", COV_FLAG_TEXT, &r.stats, "what 'covenant data stats --json' printed: entropies in the curves"},
+      {"--stats", "FILE", COV_FLAG_TEXT, &r.stats,
+       "what 'covenant data stats --json' printed: entropies in the curves"},
   };
   const cov_args_program program = {
       .name = "covenant report",
-      .purpose = "One HTML file about a run, finished or going on: losses against tokens and bytes, where each peer's\n"
-                 "time went, agreement, events, settings with their origins, versions. It loads nothing from elsewhere.",
+      .purpose =
+          "One HTML file about a run, finished or going on: losses against tokens and bytes, where each peer's\n"
+          "time went, agreement, events, settings with their origins, versions. It loads nothing from elsewhere.",
       .usage = "RUN [flag]...",
       .examples = "  covenant report runs/quickstart-1 --stats data/quickstart/stats-28672.json\n",
       .flags = flags,

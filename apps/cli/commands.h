@@ -9,6 +9,7 @@
 /* clang-format off */
 /*    name, one line of help */
 #define CLI_COMMAND_LIST(X)                                                               \
+  X(bench,   "measure speed and compression, against ceilings of the same run")            \
   X(ckpt,    "list, verify, compare and prune checkpoints")                              \
   X(config,  "print the YAML template, the reference pages, the resolved configuration") \
   X(data,    "prepare text, measure it, write the default corpus")                       \

@@ -68,17 +68,20 @@ static bool open_curves(const run_view *v, curves *c) {
 }
 
 static void write_curve(const curves *c, bool by_bytes, const report_floors *floors, FILE *out) {
-  const cov_plot_series series[] = {
-      {.name = "training", .x = by_bytes ? c->sent : c->tokens, .y = c->loss, .n = c->n},
-      {.name = "held-out", .x = by_bytes ? c->eval_sent : c->eval_tokens, .y = c->eval_loss, .n = c->n_eval, .dots = true}};
+  const cov_plot_series series[] = {{.name = "training", .x = by_bytes ? c->sent : c->tokens, .y = c->loss, .n = c->n},
+                                    {.name = "held-out",
+                                     .x = by_bytes ? c->eval_sent : c->eval_tokens,
+                                     .y = c->eval_loss,
+                                     .n = c->n_eval,
+                                     .dots = true}};
   const cov_plot_floor floor[] = {{"unigram entropy", floors->unigram}, {"bigram entropy", floors->bigram}};
   const cov_plot p = {.title = by_bytes ? "loss against bytes sent" : "loss against tokens",
-                  .x_label = by_bytes ? "bytes that one peer has sent" : "tokens trained on, all peers",
-                  .y_label = "loss, nats a token",
-                  .series = series,
-                  .n_series = 2,
-                  .floors = floor,
-                  .n_floors = 2};
+                      .x_label = by_bytes ? "bytes that one peer has sent" : "tokens trained on, all peers",
+                      .y_label = "loss, nats a token",
+                      .series = series,
+                      .n_series = 2,
+                      .floors = floor,
+                      .n_floors = 2};
   cov_plot_write(&p, out);
 }
 
@@ -150,9 +153,8 @@ static void write_notes(const run_view *v, FILE *out) {
 }
 
 static void write_title(const run_view *v, FILE *out) {
-  fprintf(out,
-          "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
-          "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>");
+  fprintf(out, "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n"
+               "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>");
   cov_plot_escape(v->dir, out);
   fprintf(out, "</title>\n<style>%s</style>\n</head>\n<body>\n<h1>", style);
   cov_plot_escape(v->dir, out);

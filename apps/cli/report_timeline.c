@@ -81,8 +81,8 @@ static void write_axis(double begin, double end, double scale, int y, FILE *out)
   cov_plot_ticks(0, end - begin, tick, &n);
   for (int i = 0; i < n && tick[i] <= end - begin; i++) {
     cov_plot_number(tick[i], text);
-    fprintf(out, "<text class=\"label\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>", LEFT + tick[i] * scale, y,
-            text);
+    fprintf(out, "<text class=\"label\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>", LEFT + tick[i] * scale,
+            y, text);
   }
   fprintf(out, "<text class=\"label\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">seconds</text>\n", WIDTH / 2, y + 18);
 }
@@ -126,8 +126,8 @@ void report_timeline_write(const run_view *v, FILE *out) {
   fprintf(out, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"time of each peer\">\n", WIDTH, bottom + 40);
   write_legend(out);
   for (int64_t i = 0; i < v->cfg.run.peers; i++) {
-    fprintf(out, "<text class=\"label\" x=\"%d\" y=\"%" PRId64 "\" text-anchor=\"end\">peer %" PRId64 "</text>", LEFT - 6,
-            TOP + i * ROW + 13, i);
+    fprintf(out, "<text class=\"label\" x=\"%d\" y=\"%" PRId64 "\" text-anchor=\"end\">peer %" PRId64 "</text>",
+            LEFT - 6, TOP + i * ROW + 13, i);
     write_bars(&v->peer[i], i, first, last, begin, scale, out);
   }
   write_axis(begin, end, scale, bottom + 12, out);

@@ -17,6 +17,8 @@
 #include <cuda_runtime_api.h>
 #endif
 
+const char cov_build_type[] = COVENANT_BUILD_TYPE;
+
 static void write_line(FILE *out, const char *name, const char *text) {
   fprintf(out, "%-14s %s\n", name, text);
 }

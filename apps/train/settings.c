@@ -1,40 +1,11 @@
 #include "settings.h"
 
-/* A zero of the configuration says "off" or "the rest" where the schedule has values of its own for that. */
-static void set_schedule(const cov_app *app, cov_schedule *s) {
-  const cov_config *c = &app->cfg;
-  cov_schedule_default(s);
-  s->base = c->train.lr;
-  s->warmup_steps = c->train.warmup_steps;
-  s->warmup_start_factor = c->train.lr_start_ratio;
-  s->decay_steps = cov_inner_decay_steps(cov_app_total_steps(app), c->train.warmup_steps, c->train.decay_steps);
-  s->final_ratio = c->train.lr_min_ratio;
-  s->flatten_start_step = c->train.flatten_start_steps;
-  s->flatten_steps = c->train.flatten_steps;
-  s->anneal_start_step = c->train.anneal_start_steps > 0 ? c->train.anneal_start_steps : -1;
-  s->anneal_peak = c->train.anneal_peak_ratio;
-  s->anneal_warmup_steps = c->train.anneal_warmup_steps;
-  s->anneal_decay_steps = c->train.anneal_decay_steps;
-}
+#include "common/inner_settings.h"
 
 void train_settings(const cov_app *app, cov_inner_params *out) {
-  const cov_config *c = &app->cfg;
-  *out = (cov_inner_params){.peer = app->peer,
-                            .inner_steps = c->sync.inner_steps,
-                            .batch_seqs = c->data.batch_seqs,
-                            .micro_batch_seqs = c->data.micro_batch_seqs,
-                            .pool_samples = c->data.pool_samples,
-                            .mask_eos = c->data.mask_eos,
-                            .threads = c->train.threads > 0 ? (int)c->train.threads : 1,
-                            .clip_norm = c->train.clip_norm,
-                            .adamw = {.beta1 = c->train.beta1,
-                                      .beta2 = c->train.beta2,
-                                      .eps = c->train.eps,
-                                      .decay = c->train.weight_decay,
-                                      .exempt_vectors = !c->train.decay_vectors}};
-  set_schedule(app, &out->schedule);
+  cov_inner_settings(&app->cfg, app->peer, out);
 }
 
 const cov_ops *train_backend(const cov_app *app) {
-  return app->cfg.train.backend == COV_CFG_BACKEND_REF ? cov_ops_ref() : cov_ops_cpu();
+  return cov_backend_ops(&app->cfg);
 }

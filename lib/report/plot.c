@@ -120,8 +120,8 @@ static void write_axes(const cov_plot *p, frame *f, FILE *out) {
     fprintf(out, "<text class=\"label\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%s</text>\n", at_x(f, tick[i]),
             HEIGHT - BOTTOM + 19, text);
   }
-  fprintf(out, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n", LEFT, WIDTH - RIGHT,
-          HEIGHT - BOTTOM, HEIGHT - BOTTOM);
+  fprintf(out, "<line class=\"axis\" x1=\"%d\" x2=\"%d\" y1=\"%d\" y2=\"%d\"/>\n", LEFT, WIDTH - RIGHT, HEIGHT - BOTTOM,
+          HEIGHT - BOTTOM);
   fprintf(out, "<text class=\"label\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">", (LEFT + WIDTH - RIGHT) / 2,
           HEIGHT - 10);
   cov_plot_escape(p->x_label, out);
@@ -152,8 +152,8 @@ static void write_line(const frame *f, const cov_plot_series *s, int number, FIL
   fprintf(out, "\"/>\n");
   for (int64_t i = 0; s->dots && i < s->n && s->n <= COV_PLOT_POINTS_MAX; i++) {
     if (!isfinite(s->x[i]) || !isfinite(s->y[i])) continue;
-    fprintf(out, "<circle class=\"dot s%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>%.6g, %.6g</title></circle>\n", number,
-            at_x(f, s->x[i]), at_y(f, s->y[i]), s->x[i], s->y[i]);
+    fprintf(out, "<circle class=\"dot s%d\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>%.6g, %.6g</title></circle>\n",
+            number, at_x(f, s->x[i]), at_y(f, s->y[i]), s->x[i], s->y[i]);
   }
 }
 
@@ -191,8 +191,8 @@ void cov_plot_write(const cov_plot *p, FILE *out) {
     for (int s = 0; s < p->n_series; s++) write_line(&f, &p->series[s], s, out);
     write_legend(p, out);
   } else {
-    fprintf(out, "<text class=\"label\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">nothing to show yet</text>\n", WIDTH / 2,
-            HEIGHT / 2);
+    fprintf(out, "<text class=\"label\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">nothing to show yet</text>\n",
+            WIDTH / 2, HEIGHT / 2);
   }
   fprintf(out, "</svg>\n");
 }

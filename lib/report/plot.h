@@ -31,8 +31,8 @@ typedef struct {
   int n_floors;
 } cov_plot;
 
-/** Ticks at round numbers (1, 2, 5 times a power of ten) that cover low .. high, at most COV_PLOT_TICKS_MAX; *n of them.
- *  A range without extent gets one around it. */
+/** Ticks at round numbers (1, 2, 5 times a power of ten) that cover low .. high, at most COV_PLOT_TICKS_MAX; *n of
+ * them. A range without extent gets one around it. */
 void cov_plot_ticks(double low, double high, double tick[COV_PLOT_TICKS_MAX], int *n);
 /** "0.25", "1.5k", "20M": short enough for an axis. */
 void cov_plot_number(double v, char out[32]);

@@ -21,7 +21,7 @@ double cov_norm_median(const double *norm, int n) {
   return sorted[(n - 1) / 2];
 }
 
-double cov_clip_factor(double median, double norm) {
+double cov_norm_factor(double median, double norm) {
   double f = median / (norm + 1e-8);
   return f < 1 ? f : 1;
 }
@@ -29,7 +29,7 @@ double cov_clip_factor(double median, double norm) {
 static void describe_clip(const cov_payload_view *const *set, int n_set, int t, int clip, cov_clip *out) {
   for (int i = 0; i < n_set; i++) out->norm[i] = set[i]->tensor[t].norm;
   out->median = cov_norm_median(out->norm, n_set);
-  for (int i = 0; i < n_set; i++) out->factor[i] = clip ? cov_clip_factor(out->median, out->norm[i]) : 1;
+  for (int i = 0; i < n_set; i++) out->factor[i] = clip ? cov_norm_factor(out->median, out->norm[i]) : 1;
 }
 
 void cov_clip_describe(const cov_payload_view *const *set, int n_set, int t, int clip, cov_clip *out) {

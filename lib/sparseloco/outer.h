@@ -33,7 +33,7 @@ typedef struct {
  */
 double cov_norm_median(const double *norm, int n);
 /** min(1, median / (norm + 1e-8)). */
-double cov_clip_factor(double median, double norm);
+double cov_norm_factor(double median, double norm);
 /** Norms, median and factors of tensor t (for the ledger; cov_outer_apply computes the same). set: ascending peers. */
 void cov_clip_describe(const cov_payload_view *const *set, int n_set, int t, int clip, cov_clip *out);
 

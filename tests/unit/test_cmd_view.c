@@ -22,7 +22,8 @@ static int run(const char *arguments) {
     printf("skipped: %s is not built\n", command);
     skip();
   }
-  snprintf(command, sizeof command, "cd '%s' && '%s/covenant' %s 2>&1", folder, bin ? bin : "build/debug/bin", arguments);
+  snprintf(command, sizeof command, "cd '%s' && '%s/covenant' %s 2>&1", folder, bin ? bin : "build/debug/bin",
+           arguments);
   FILE *f = popen(command, "r");
   assert_non_null(f);
   size_t n = fread(output, 1, sizeof output - 1, f);

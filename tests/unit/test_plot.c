@@ -32,9 +32,9 @@ static void check_ticks(double low, double high) {
 
 static void ticks_are_round_and_cover_the_range(void **state) {
   (void)state;
-  static const double ranges[][2] = {{0, 1},    {4.065, 6.95}, {0, 487680},   {-3, 7},     {1e-9, 3e-9},
-                                     {1e9, 2e12}, {5, 5},      {0, 0},        {-2, -2},    {99.9, 100.1},
-                                     {0, 1e-300}, {3, 3.0001}, {-1e6, 1e6},   {0.7, 0.71}, {1e15, 1.1e15}};
+  static const double ranges[][2] = {{0, 1},      {4.065, 6.95}, {0, 487680}, {-3, 7},     {1e-9, 3e-9},
+                                     {1e9, 2e12}, {5, 5},        {0, 0},      {-2, -2},    {99.9, 100.1},
+                                     {0, 1e-300}, {3, 3.0001},   {-1e6, 1e6}, {0.7, 0.71}, {1e15, 1.1e15}};
   for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++) check_ticks(ranges[i][0], ranges[i][1]);
 }
 
@@ -69,8 +69,8 @@ static void data_without_extent_can_be_drawn(void **state) {
   const double nothing[] = {NAN, INFINITY}, same[] = {3, 3};
   const cov_plot_floor floors[] = {{"floor", 4}, {"none", NAN}};
   cov_plot_series series = {.name = "s", .x = same, .y = nothing, .n = 2, .dots = true};
-  cov_plot p = {.title = "t", .x_label = "x", .y_label = "y", .series = &series, .n_series = 1, .floors = floors,
-                .n_floors = 2};
+  cov_plot p = {
+      .title = "t", .x_label = "x", .y_label = "y", .series = &series, .n_series = 1, .floors = floors, .n_floors = 2};
   assert_non_null(strstr(draw(&p), "nothing to show"));
   series.n = 0;
   assert_non_null(strstr(draw(&p), "nothing to show"));

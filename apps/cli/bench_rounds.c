@@ -1,0 +1,184 @@
+#include "cli/bench_rounds.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/memory.h"
+#include "cli/bench_run.h"
+#include "common/inner_settings.h"
+#include "sparseloco/state_hash.h"
+
+/* ---- creation ---- */
+
+static void set_quantiser(const cov_config *cfg, cov_quant_params *out) {
+  static const cov_quant_id ids[] = {[COV_CFG_QUANTIZER_REFERENCE] = COV_QUANT_REFERENCE,
+                                     [COV_CFG_QUANTIZER_SIGN1] = COV_QUANT_SIGN1,
+                                     [COV_CFG_QUANTIZER_NONE] = COV_QUANT_NONE};
+  out->id = ids[cfg->sync.quantizer];
+  out->bins = out->id == COV_QUANT_REFERENCE ? (int)cfg->sync.bins : out->id == COV_QUANT_SIGN1 ? 2 : 0;
+  out->range = (float)cfg->sync.range_sigma;
+}
+
+static cov_status take(cov_mem_tag tag, size_t bytes, void *out) {
+  void *p;
+  COV_TRY(cov_mem_alloc(COV_SPACE_HOST, tag, bytes, &p));
+  memcpy(out, &p, sizeof p);
+  return COV_OK;
+}
+
+static cov_status open_peers(bench_rounds *r) {
+  const size_t bytes = (size_t)r->model->params.span * sizeof(float);
+  r->peer = calloc((size_t)r->peers, sizeof *r->peer);
+  if (!r->peer) return COV_FAIL(COV_ENOMEM, "no memory for %d peers", r->peers);
+  for (int i = 0; i < r->peers; i++) {
+    cov_inner_params inner;
+    bench_peer *p = &r->peer[i];
+    cov_inner_settings(&r->q->cfg, i, &inner);
+    COV_TRY(cov_inner_create(&inner, &r->model->llama, &r->model->params, r->model->data, r->model->ops, &p->inner));
+    COV_TRY(take(COV_MEM_OUTER, bytes, &p->end));
+    COV_TRY(take(COV_MEM_OUTER, bytes, &p->feedback));
+    COV_TRY(take(COV_MEM_PAYLOAD, r->payload_bytes, &p->payload));
+  }
+  return COV_OK;
+}
+
+static cov_status open_rounds(bench_rounds *r) {
+  const cov_config *cfg = &r->q->cfg;
+  const cov_params *params = &r->model->params;
+  set_quantiser(cfg, &r->quant);
+  r->step =
+      (cov_outer_params){.alpha = (float)cfg->sync.outer_lr,
+                         .mean = cfg->sync.aggregate == COV_CFG_AGGREGATE_PAPER ? COV_MEAN_PAPER : COV_MEAN_SENDERS,
+                         .clip = cfg->sync.clip == COV_CFG_CLIP_MEDIAN};
+  COV_TRY(cov_grid_create(params, (int)cfg->sync.chunk, (int)cfg->sync.topk, &r->grid));
+  COV_TRY(cov_shard_create(&r->grid, 0, 1, &r->shard));
+  const cov_encoder_params encoder = {.quant = r->quant,
+                                      .beta = (float)cfg->sync.ef_decay,
+                                      .theta_layout = COV_LAYOUT_SPAN,
+                                      .feedback_layout = COV_LAYOUT_SPAN};
+  COV_TRY(cov_encoder_create(&r->shard, &encoder, &r->encoder));
+  cov_params_digest(params, r->params_digest);
+  r->piece_bytes = cov_piece_bytes(&r->shard, &r->quant);
+  r->payload_bytes = cov_payload_bytes(&r->grid, &r->quant);
+  COV_TRY(take(COV_MEM_PAYLOAD, r->piece_bytes, &r->piece));
+  COV_TRY(take(COV_MEM_SCRATCH, (size_t)r->grid.n_bands * COV_LEAF_BYTES, &r->leaves));
+  COV_TRY(bench_theta_create(r->q, r->model, &r->theta));
+  return open_peers(r);
+}
+
+void bench_rounds_close(bench_rounds *r) {
+  for (int i = 0; r->peer && i < r->peers; i++) {
+    cov_inner_destroy(&r->peer[i].inner);
+    cov_mem_free(r->peer[i].end);
+    cov_mem_free(r->peer[i].feedback);
+    cov_mem_free(r->peer[i].payload);
+  }
+  free(r->peer);
+  cov_mem_free(r->theta);
+  cov_mem_free(r->piece);
+  cov_mem_free(r->leaves);
+  cov_encoder_destroy(&r->encoder);
+  cov_shard_destroy(&r->shard);
+  cov_grid_destroy(&r->grid);
+  *r = (bench_rounds){0};
+}
+
+/* ---- the parts of a round ---- */
+
+cov_status bench_rounds_encode(bench_rounds *r, int peer, const float *theta, const float *end, float *feedback,
+                               uint8_t *payload) {
+  const cov_config *cfg = &r->q->cfg;
+  cov_payload_head head = {.peer = (uint32_t)peer,
+                           .round = (uint64_t)r->last,
+                           .inner_steps = (uint64_t)cfg->sync.inner_steps,
+                           .tokens = (uint64_t)(cfg->sync.inner_steps * cfg->data.batch_seqs * cfg->model.seq_len),
+                           .strategy = COV_STRATEGY_SPARSELOCO};
+  memcpy(head.params_digest, r->params_digest, sizeof head.params_digest);
+  COV_TRY(cov_encoder_encode(r->encoder, theta, end, feedback, NULL));
+  cov_encoder_piece(r->encoder, r->piece);
+  return cov_payload_write(&r->grid, &r->quant, &head, 1, r->piece, r->piece_bytes, payload);
+}
+
+cov_status bench_rounds_check(const bench_rounds *r, cov_payload_view *views) {
+  const cov_payload_expect expect = {.grid = &r->grid,
+                                     .quant = r->quant,
+                                     .strategy = COV_STRATEGY_SPARSELOCO,
+                                     .run_id = r->run_id,
+                                     .params_digest = r->params_digest,
+                                     .round = (uint64_t)r->last,
+                                     .peer = -1};
+  for (int i = 0; i < r->peers; i++) {
+    COV_TRY(cov_payload_check(r->peer[i].payload, r->payload_bytes, &expect, &views[i]));
+  }
+  return COV_OK;
+}
+
+void bench_rounds_close_views(const bench_rounds *r, cov_payload_view *views) {
+  for (int i = 0; i < r->peers; i++) cov_payload_close(&views[i]);
+}
+
+cov_status bench_rounds_apply(bench_rounds *r, const cov_payload_view *views, float *theta) {
+  uint8_t hash[COV_STATE_HASH_BYTES];
+  const cov_payload_view **set = calloc((size_t)r->peers, sizeof *set);
+  if (!set) return COV_FAIL(COV_ENOMEM, "no memory for a set of %d payloads", r->peers);
+  for (int i = 0; i < r->peers; i++) set[i] = &views[i];
+  cov_status st = cov_outer_apply(&r->shard, set, r->peers, &r->step, theta, theta, COV_LAYOUT_SPAN, r->leaves);
+  if (st == COV_OK) cov_state_hash(&r->grid, r->leaves, hash); /* one shard: its leaves are in the order of the space */
+  free(set);
+  return st;
+}
+
+/* ---- rounds ---- */
+
+static cov_status apply_round(bench_rounds *r) {
+  cov_payload_view *views = calloc((size_t)r->peers, sizeof *views);
+  if (!views) return COV_FAIL(COV_ENOMEM, "no memory for %d payloads", r->peers);
+  cov_status st = bench_rounds_check(r, views);
+  if (st == COV_OK) st = bench_rounds_apply(r, views, r->theta);
+  bench_rounds_close_views(r, views);
+  free(views);
+  return st;
+}
+
+static cov_status train_peers(bench_rounds *r, int64_t round) {
+  r->train_loss = 0.0;
+  for (int i = 0; i < r->peers; i++) {
+    bench_peer *p = &r->peer[i];
+    cov_inner_report report;
+    memcpy(p->end, r->theta, (size_t)r->model->params.span * sizeof *p->end);
+    COV_TRY(cov_inner_round(p->inner, round, p->end, &report));
+    r->train_loss += report.loss / (double)r->peers;
+  }
+  return COV_OK;
+}
+
+/* In the last round the error feedback stays as it was before, so that the round can be encoded again and again. */
+static cov_status encode_peers(bench_rounds *r, int last) {
+  const size_t bytes = (size_t)r->model->params.span * sizeof(float);
+  float *spare = NULL;
+  cov_status st = COV_OK;
+  if (last) COV_TRY(take(COV_MEM_OUTER, bytes, &spare));
+  for (int i = 0; i < r->peers && st == COV_OK; i++) {
+    bench_peer *p = &r->peer[i];
+    if (last) memcpy(spare, p->feedback, bytes);
+    st = bench_rounds_encode(r, i, r->theta, p->end, last ? spare : p->feedback, p->payload);
+  }
+  cov_mem_free(spare);
+  return st;
+}
+
+cov_status bench_rounds_run(const bench_request *q, const bench_model *model, bench_rounds *r) {
+  const int64_t first = q->run ? q->round : 0;
+  *r = (bench_rounds){.q = q, .model = model, .peers = (int)q->cfg.run.peers, .last = first + q->rounds - 1};
+  COV_TRY(open_rounds(r));
+  if (q->run) COV_TRY(bench_run_load(q->run, q->round, r));
+  for (int64_t round = first; round <= r->last; round++) {
+    COV_TRY(train_peers(r, round));
+    COV_TRY(encode_peers(r, round == r->last));
+    if (round < r->last) COV_TRY(apply_round(r));
+    fprintf(stderr, "codec: round %lld trained, %lld/%lld, loss %.4f\n", (long long)round,
+            (long long)(round - first + 1), (long long)q->rounds, r->train_loss);
+  }
+  for (int i = 0; i < r->peers; i++) cov_inner_destroy(&r->peer[i].inner);
+  return COV_OK;
+}
