@@ -42,6 +42,30 @@ static cov_status load_config(cov_app *app, const char *purpose, const char *exa
   return COV_OK;
 }
 
+void cov_app_llama(const cov_config *cfg, cov_llama_config *out) {
+  *out = (cov_llama_config){.vocab = cfg->model.vocab,
+                            .dim = cfg->model.dim,
+                            .layers = cfg->model.layers,
+                            .heads = cfg->model.heads,
+                            .kv_heads = cfg->model.kv_heads,
+                            .ffn = cfg->model.ffn,
+                            .seq_len = cfg->model.seq_len,
+                            .rope_theta = cfg->model.rope_theta,
+                            .norm_eps = cfg->model.norm_eps,
+                            .tied = cfg->model.tied,
+                            .depth_init = cfg->model.depth_init,
+                            .init_std = cfg->model.init_std,
+                            .init_embed_std = cfg->model.init_embed_std};
+}
+
+cov_status cov_app_identity(const cov_config *cfg, const cov_manifest *manifest, uint8_t digest[32]) {
+  uint8_t parts[64];
+  COV_TRY(cov_config_identity_digest(cfg, parts));
+  cov_manifest_identity(manifest, parts + 32);
+  cov_hash(parts, sizeof parts, 32, digest);
+  return COV_OK;
+}
+
 static cov_status open_model(cov_app *app) {
   const cov_config *cfg = &app->cfg;
   COV_TRY(cov_dataset_open(cfg->data.dir, cfg->data.verify ? COV_VERIFY_HASH : COV_VERIFY_SIZE, &app->data));
@@ -52,28 +76,13 @@ static cov_status open_model(cov_app *app) {
                     "model.vocab is %lld but the data in %s have %d tokens; set model.vocab=0 to take theirs",
                     (long long)cfg->model.vocab, cfg->data.dir, manifest->vocab);
   }
-  app->llama = (cov_llama_config){.vocab = cfg->model.vocab,
-                                  .dim = cfg->model.dim,
-                                  .layers = cfg->model.layers,
-                                  .heads = cfg->model.heads,
-                                  .kv_heads = cfg->model.kv_heads,
-                                  .ffn = cfg->model.ffn,
-                                  .seq_len = cfg->model.seq_len,
-                                  .rope_theta = cfg->model.rope_theta,
-                                  .norm_eps = cfg->model.norm_eps,
-                                  .tied = cfg->model.tied,
-                                  .depth_init = cfg->model.depth_init,
-                                  .init_std = cfg->model.init_std,
-                                  .init_embed_std = cfg->model.init_embed_std};
+  cov_app_llama(cfg, &app->llama);
   COV_TRY(cov_llama_config_verify(&app->llama));
   COV_TRY(cov_llama_params(&app->llama, &app->params));
   cov_params_digest(&app->params, app->params_digest);
 
-  /* What the peers must share: identity settings, and the data by content. */
-  uint8_t parts[64], salted[40];
-  COV_TRY(cov_config_identity_digest(cfg, parts));
-  cov_manifest_identity(manifest, parts + 32);
-  cov_hash(parts, sizeof parts, 32, app->config_digest);
+  uint8_t salted[40];
+  COV_TRY(cov_app_identity(cfg, manifest, app->config_digest));
   cov_byte_writer w = {.data = salted, .room = sizeof salted};
   cov_bytes_write(&w, app->config_digest, 32);
   cov_bytes_write_uint(&w, 8, (uint64_t)cfg->run.seed);

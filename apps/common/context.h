@@ -56,6 +56,10 @@ cov_status cov_app_peer_path(const cov_app *app, const char *name, char *out, si
 cov_status cov_app_ckpt_parent(const cov_app *app, char *out, size_t size);
 /** Segment parameters of this peer: what cov_segment_create and cov_segment_open want. */
 void cov_app_segment_params(const cov_app *app, cov_segment_params *out);
+/** The model that the settings describe; model.vocab is not 0 any more. */
+void cov_app_llama(const cov_config *cfg, cov_llama_config *out);
+/** cov_app.config_digest: settings that all peers share, and the data's identity. */
+cov_status cov_app_identity(const cov_config *cfg, const cov_manifest *manifest, uint8_t digest[32]);
 /** Inner steps of the whole run: rounds * inner steps. */
 int64_t cov_app_total_steps(const cov_app *app);
 

@@ -22,7 +22,9 @@ static cov_status greet(cov_gateway *gw) {
     cov_remote *r = &gw->remote[i];
     while (!r->greeted) {
       COV_TRY(cov_gateway_turn(gw, 0.02));
-      if (!cov_carrier_alive(gw->carrier, r->peer) || cov_clock_s() > deadline) {
+      bool gone = !cov_carrier_alive(gw->carrier, r->peer);
+      if (gone) COV_TRY(cov_gateway_turn(gw, 0)); /* what it said before it went */
+      if (!r->greeted && (gone || cov_clock_s() > deadline)) {
         return COV_FAIL(COV_EREMOTE, "peer %d did not come up (run.start_timeout = %.3g s); its log says why", r->peer,
                         gw->app->cfg.run.start_timeout);
       }
@@ -90,27 +92,6 @@ static cov_status tell(const cov_gateway *gw) {
   return cov_events_resume(gw->app->events, &event);
 }
 
-/* All peers have the same offers before them, so all come to the same result. */
-static cov_status choose_start(cov_gateway *gw) {
-  cov_offer chosen;
-  cov_offers *all = calloc(COV_LEDGER_MAX_MEMBERS, sizeof *all);
-  if (!all) return COV_FAIL(COV_ENOMEM, "no memory for the checkpoints of %d peers", gw->n_remote);
-  for (int i = 0; i < gw->n_remote; i++) all[i] = gw->remote[i].offers;
-  cov_status st = cov_offers_choose(all, gw->n_remote, gw->app->cfg.checkpoint.every_rounds, &chosen);
-  free(all);
-  COV_TRY(st);
-  if (!cov_offer_has_member(&chosen, (int32_t)gw->app->peer)) {
-    return COV_FAIL(COV_EREMOTE,
-                    "the other peers went on without peer %" PRId64 " before round %" PRId64
-                    ", from which the run is resumed; it has to join anew",
-                    gw->app->peer, chosen.round);
-  }
-  COV_TRY(cov_resume_apply(gw->app, &chosen, &gw->resume));
-  gw->round = gw->resume.round - 1;
-  COV_TRY(chosen.round > 0 ? go_on(gw) : found(gw));
-  return tell(gw);
-}
-
 /* We cannot start: the others need not wait until their patience is over, and are told why. */
 static cov_status decline(cov_gateway *gw, cov_status fit, const char *why) {
   uint8_t text[COV_UNFIT_BYTES];
@@ -121,6 +102,32 @@ static cov_status decline(cov_gateway *gw, cov_status fit, const char *why) {
   }
   (void)cov_carrier_close(&gw->carrier, 2); /* who does not hear it finds out by run.start_timeout */
   return COV_FAIL(fit, "%s", why);
+}
+
+/* All peers have the same offers before them, so all come to the same result. */
+static cov_status choose_start(cov_gateway *gw) {
+  cov_offer chosen;
+  cov_offers *all = calloc(COV_LEDGER_MAX_MEMBERS, sizeof *all);
+  if (!all) return COV_FAIL(COV_ENOMEM, "no memory for the checkpoints of %d peers", gw->n_remote);
+  for (int i = 0; i < gw->n_remote; i++) all[i] = gw->remote[i].offers;
+  cov_status st = cov_offers_choose(all, gw->n_remote, gw->app->cfg.checkpoint.every_rounds, &chosen);
+  free(all);
+  if (st != COV_OK) {
+    char why[COV_UNFIT_BYTES];
+    snprintf(why, sizeof why, "%s", cov_error_text());
+    return decline(gw, st, why); /* others may still wait for our greeting */
+  }
+  if (!cov_offer_has_member(&chosen, (int32_t)gw->app->peer)) {
+    (void)cov_carrier_close(&gw->carrier, 2); /* they have our greeting then, and go on without us */
+    return COV_FAIL(COV_EREMOTE,
+                    "the other peers went on without peer %" PRId64 " before round %" PRId64
+                    ", from which the run is resumed; it has to join anew",
+                    gw->app->peer, chosen.round);
+  }
+  COV_TRY(cov_resume_apply(gw->app, &chosen, &gw->resume));
+  gw->round = gw->resume.round - 1;
+  COV_TRY(chosen.round > 0 ? go_on(gw) : found(gw));
+  return tell(gw);
 }
 
 cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {

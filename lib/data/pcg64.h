@@ -1,7 +1,7 @@
 /* The random generator of numpy's default_rng(seed), bit for bit: SeedSequence for a 32-bit seed, PCG64 (a 128-bit
  * linear congruential generator with the XSL-RR output), buffered 32-bit halves, Lemire's bounded integers.
  * The original system draws its samples with it, so every peer and every validator must reproduce it exactly.
- * Source: protocol.md section 6.3, vectors V17 and V18. Only the assignment of data uses this generator.
+ * Source: protocol.md section 6.3, vectors V17 and V18. It assigns data, and it draws the tokens of sampled text.
  * All functions are Local; a generator belongs to one thread. */
 #ifndef COVENANT_DATA_PCG64_H
 #define COVENANT_DATA_PCG64_H
