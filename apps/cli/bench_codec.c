@@ -13,35 +13,41 @@
 #include "cli/bench_stream.h"
 #include "sparseloco/state_hash.h"
 
-enum { ENCODE, AGGREGATE, CHECK, HASH, BOUND, N_FIGURES, ARRAYS = 3 };
+enum { ENCODE, AGGREGATE, CHECK, HASH, BOUND, N_FIGURES, ARRAYS_MOST = 4 };
 
 /* A copy of one peer's state at the end of a round. */
 typedef struct {
   float *theta, *end, *feedback; /* [span], owned */
+  float *velocity;               /* [shard.elems], owned; NULL without momentum */
 } state_copy;
 
 typedef struct {
   const bench_request *q;
   bench_rounds rounds;
   bench_arrays arrays;
-  state_copy *copy; /* [n_copies], owned */
-  int64_t n_copies;
-  cov_payload_view *views;   /* [peers], owned, open */
-  uint8_t *payload;          /* [payload_bytes], owned */
-  double *sample[N_FIGURES]; /* [reps], owned */
+  state_copy *copy;             /* [n_copies], owned */
+  int64_t n_copies, copy_bytes; /* bytes of one */
+  cov_payload_view *views;      /* [peers], owned, open */
+  uint8_t *payload;             /* [payload_bytes], owned */
+  double *sample[N_FIGURES];    /* [reps], owned */
 } codec_bench;
 
 static cov_status take_copies(codec_bench *b) {
-  const size_t bytes = (size_t)b->rounds.model->params.span * sizeof(float);
+  const size_t span = (size_t)b->rounds.model->params.span, velocity = (size_t)b->rounds.shard.elems;
+  const size_t elems[ARRAYS_MOST] = {span, span, span, b->rounds.velocity ? velocity : 0};
   const int64_t want = b->q->bytes > 0 ? b->q->bytes : 4 * bench_l3_bytes();
-  const int64_t one = ARRAYS * (int64_t)bytes;
-  b->n_copies = (want + one - 1) / one;
+  b->copy_bytes = 0;
+  for (int a = 0; a < ARRAYS_MOST; a++) b->copy_bytes += (int64_t)(elems[a] * sizeof(float));
+  b->n_copies = (want + b->copy_bytes - 1) / b->copy_bytes;
   b->copy = calloc((size_t)b->n_copies, sizeof *b->copy);
   if (!b->copy) return COV_FAIL(COV_ENOMEM, "no memory for %lld states", (long long)b->n_copies);
   for (int64_t i = 0; i < b->n_copies; i++) {
-    void *p[ARRAYS] = {0};
-    for (int a = 0; a < ARRAYS; a++) COV_TRY(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_OUTER, bytes, &p[a]));
-    b->copy[i] = (state_copy){p[0], p[1], p[2]};
+    float **array[ARRAYS_MOST] = {&b->copy[i].theta, &b->copy[i].end, &b->copy[i].feedback, &b->copy[i].velocity};
+    for (int a = 0; a < ARRAYS_MOST; a++) {
+      void *p = NULL;
+      if (elems[a]) COV_TRY(cov_mem_array(COV_SPACE_HOST, COV_MEM_OUTER, elems[a], sizeof(float), &p));
+      *array[a] = p;
+    }
   }
   return COV_OK;
 }
@@ -54,6 +60,9 @@ static void restore_copies(codec_bench *b) {
     memcpy(b->copy[i].theta, b->rounds.theta, bytes);
     memcpy(b->copy[i].end, p->end, bytes);
     memcpy(b->copy[i].feedback, p->feedback, bytes);
+    if (b->rounds.velocity) {
+      memcpy(b->copy[i].velocity, b->rounds.velocity, (size_t)b->rounds.shard.elems * sizeof(float));
+    }
   }
 }
 
@@ -77,6 +86,7 @@ static void close_codec(codec_bench *b) {
     cov_mem_free(b->copy[i].theta);
     cov_mem_free(b->copy[i].end);
     cov_mem_free(b->copy[i].feedback);
+    cov_mem_free(b->copy[i].velocity);
   }
   free(b->copy);
   if (b->views) bench_rounds_close_views(&b->rounds, b->views);
@@ -98,7 +108,9 @@ static cov_status encode_all(codec_bench *b) {
 }
 
 static cov_status apply_all(codec_bench *b) {
-  for (int64_t i = 0; i < b->n_copies; i++) COV_TRY(bench_rounds_apply(&b->rounds, b->views, b->copy[i].theta));
+  for (int64_t i = 0; i < b->n_copies; i++) {
+    COV_TRY(bench_rounds_apply(&b->rounds, b->views, b->copy[i].theta, b->copy[i].velocity));
+  }
   return COV_OK;
 }
 
@@ -169,15 +181,17 @@ static void put_results(codec_bench *b, bench_report *report) {
   bench_put_number(report, "train_loss_nats", r->train_loss);
   bench_put_model(r->model, report);
   bench_put_count(report, "peers", r->peers);
-  bench_put_count(report, "topk", cfg->sync.topk);
-  if (cov_config_get_text(cfg, "sync.quantizer", text, sizeof text) != COV_OK) text[0] = '\0';
-  bench_put_text(report, "quantizer", text);
+  if (cov_config_get_text(cfg, "sync.strategy", text, sizeof text) != COV_OK) text[0] = '\0';
+  bench_put_text(report, "strategy", text);
+  bench_put_count(report, "topk", r->grid.topk);
+  const cov_quantiser *quantiser = cov_quantiser_get((int)r->quant.id);
+  bench_put_text(report, "quantizer", quantiser ? quantiser->name : "unknown");
   /* Every payload of a grid has the same length, and so has every peer's. */
   bench_put_count(report, "payload_bytes", (int64_t)r->payload_bytes);
   bench_put_count(report, "values_sent", r->grid.n_kept);
   bench_put_number(report, "bits_per_value", 8.0 * (double)r->payload_bytes / (double)r->grid.n_kept);
   bench_put_number(report, "ratio_fp32", 4.0 * (double)r->model->params.elems / (double)r->payload_bytes);
-  bench_put_count(report, "state_bytes", b->n_copies * ARRAYS * r->model->params.span * (int64_t)sizeof(float));
+  bench_put_count(report, "state_bytes", b->n_copies * b->copy_bytes);
   bench_put_count(report, "array_bytes", b->arrays.n * (int64_t)sizeof(float));
   double encode = bench_put_samples(report, "encode_params_per_s", b->sample[ENCODE], reps);
   double bound = bench_put_samples(report, "stream_bound_params_per_s", b->sample[BOUND], reps);

@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 #include "base/memory.h"
-#include "common/inner_settings.h"
+#include "common/loop_settings.h"
 #include "data/pcg64.h"
 
 enum { VOCAB_DEFAULT = 1024, BYTE_VALUES = 256, SUCCESSORS = 8, PATH_BYTES = 4096 };

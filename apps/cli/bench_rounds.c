@@ -5,19 +5,10 @@
 
 #include "base/memory.h"
 #include "cli/bench_run.h"
-#include "common/inner_settings.h"
+#include "common/loop_settings.h"
 #include "sparseloco/state_hash.h"
 
 /* ---- creation ---- */
-
-static void set_quantiser(const cov_config *cfg, cov_quant_params *out) {
-  static const cov_quant_id ids[] = {[COV_CFG_QUANTIZER_REFERENCE] = COV_QUANT_REFERENCE,
-                                     [COV_CFG_QUANTIZER_SIGN1] = COV_QUANT_SIGN1,
-                                     [COV_CFG_QUANTIZER_NONE] = COV_QUANT_NONE};
-  out->id = ids[cfg->sync.quantizer];
-  out->bins = out->id == COV_QUANT_REFERENCE ? (int)cfg->sync.bins : out->id == COV_QUANT_SIGN1 ? 2 : 0;
-  out->range = (float)cfg->sync.range_sigma;
-}
 
 static cov_status take(cov_mem_tag tag, size_t bytes, void *out) {
   void *p;
@@ -33,7 +24,7 @@ static cov_status open_peers(bench_rounds *r) {
   for (int i = 0; i < r->peers; i++) {
     cov_inner_params inner;
     bench_peer *p = &r->peer[i];
-    cov_inner_settings(&r->q->cfg, i, &inner);
+    cov_inner_params_of(&r->q->cfg, i, &inner);
     COV_TRY(cov_inner_create(&inner, &r->model->llama, &r->model->params, r->model->data, r->model->ops, &p->inner));
     COV_TRY(take(COV_MEM_OUTER, bytes, &p->end));
     COV_TRY(take(COV_MEM_OUTER, bytes, &p->feedback));
@@ -45,17 +36,15 @@ static cov_status open_peers(bench_rounds *r) {
 static cov_status open_rounds(bench_rounds *r) {
   const cov_config *cfg = &r->q->cfg;
   const cov_params *params = &r->model->params;
-  set_quantiser(cfg, &r->quant);
-  r->step =
-      (cov_outer_params){.alpha = (float)cfg->sync.outer_lr,
-                         .mean = cfg->sync.aggregate == COV_CFG_AGGREGATE_PAPER ? COV_MEAN_PAPER : COV_MEAN_SENDERS,
-                         .clip = cfg->sync.clip == COV_CFG_CLIP_MEDIAN};
-  COV_TRY(cov_grid_create(params, (int)cfg->sync.chunk, (int)cfg->sync.topk, &r->grid));
+  cov_outer_settings set;
+  cov_outer_settings_of(cfg, &set);
+  r->strategy = set.strategy;
+  r->quant = set.quant;
+  cov_outer_params_of(cfg, &r->step);
+  COV_TRY(cov_grid_create(params, (int)cfg->sync.chunk, set.topk, &r->grid));
   COV_TRY(cov_shard_create(&r->grid, 0, 1, &r->shard));
-  const cov_encoder_params encoder = {.quant = r->quant,
-                                      .beta = (float)cfg->sync.ef_decay,
-                                      .theta_layout = COV_LAYOUT_SPAN,
-                                      .feedback_layout = COV_LAYOUT_SPAN};
+  const cov_encoder_params encoder = {
+      .quant = r->quant, .beta = set.beta, .theta_layout = COV_LAYOUT_SPAN, .feedback_layout = COV_LAYOUT_SPAN};
   COV_TRY(cov_encoder_create(&r->shard, &encoder, &r->encoder));
   cov_params_digest(params, r->params_digest);
   r->piece_bytes = cov_piece_bytes(&r->shard, &r->quant);
@@ -63,6 +52,9 @@ static cov_status open_rounds(bench_rounds *r) {
   COV_TRY(take(COV_MEM_PAYLOAD, r->piece_bytes, &r->piece));
   COV_TRY(take(COV_MEM_SCRATCH, (size_t)r->grid.n_bands * COV_LEAF_BYTES, &r->leaves));
   COV_TRY(bench_theta_create(r->q, r->model, &r->theta));
+  if (r->step.momentum > 0.0f) {
+    COV_TRY(take(COV_MEM_OUTER, (size_t)r->shard.elems * sizeof *r->velocity, &r->velocity));
+  }
   return open_peers(r);
 }
 
@@ -75,6 +67,7 @@ void bench_rounds_close(bench_rounds *r) {
   }
   free(r->peer);
   cov_mem_free(r->theta);
+  cov_mem_free(r->velocity);
   cov_mem_free(r->piece);
   cov_mem_free(r->leaves);
   cov_encoder_destroy(&r->encoder);
@@ -92,7 +85,7 @@ cov_status bench_rounds_encode(bench_rounds *r, int peer, const float *theta, co
                            .round = (uint64_t)r->last,
                            .inner_steps = (uint64_t)cfg->sync.inner_steps,
                            .tokens = (uint64_t)(cfg->sync.inner_steps * cfg->data.batch_seqs * cfg->model.seq_len),
-                           .strategy = COV_STRATEGY_SPARSELOCO};
+                           .strategy = r->strategy};
   memcpy(head.params_digest, r->params_digest, sizeof head.params_digest);
   COV_TRY(cov_encoder_encode(r->encoder, theta, end, feedback, NULL));
   cov_encoder_piece(r->encoder, r->piece);
@@ -102,7 +95,7 @@ cov_status bench_rounds_encode(bench_rounds *r, int peer, const float *theta, co
 cov_status bench_rounds_check(const bench_rounds *r, cov_payload_view *views) {
   const cov_payload_expect expect = {.grid = &r->grid,
                                      .quant = r->quant,
-                                     .strategy = COV_STRATEGY_SPARSELOCO,
+                                     .strategy = r->strategy,
                                      .run_id = r->run_id,
                                      .params_digest = r->params_digest,
                                      .round = (uint64_t)r->last,
@@ -117,12 +110,14 @@ void bench_rounds_close_views(const bench_rounds *r, cov_payload_view *views) {
   for (int i = 0; i < r->peers; i++) cov_payload_close(&views[i]);
 }
 
-cov_status bench_rounds_apply(bench_rounds *r, const cov_payload_view *views, float *theta) {
+cov_status bench_rounds_apply(bench_rounds *r, const cov_payload_view *views, float *theta, float *velocity) {
   uint8_t hash[COV_STATE_HASH_BYTES];
   const cov_payload_view **set = calloc((size_t)r->peers, sizeof *set);
   if (!set) return COV_FAIL(COV_ENOMEM, "no memory for a set of %d payloads", r->peers);
+  cov_outer_params step = r->step;
+  step.velocity = velocity;
   for (int i = 0; i < r->peers; i++) set[i] = &views[i];
-  cov_status st = cov_outer_apply(&r->shard, set, r->peers, &r->step, theta, theta, COV_LAYOUT_SPAN, r->leaves);
+  cov_status st = cov_outer_apply(&r->shard, set, r->peers, &step, theta, theta, COV_LAYOUT_SPAN, r->leaves);
   if (st == COV_OK) cov_state_hash(&r->grid, r->leaves, hash); /* one shard: its leaves are in the order of the space */
   free(set);
   return st;
@@ -134,7 +129,7 @@ static cov_status apply_round(bench_rounds *r) {
   cov_payload_view *views = calloc((size_t)r->peers, sizeof *views);
   if (!views) return COV_FAIL(COV_ENOMEM, "no memory for %d payloads", r->peers);
   cov_status st = bench_rounds_check(r, views);
-  if (st == COV_OK) st = bench_rounds_apply(r, views, r->theta);
+  if (st == COV_OK) st = bench_rounds_apply(r, views, r->theta, r->velocity);
   bench_rounds_close_views(r, views);
   free(views);
   return st;

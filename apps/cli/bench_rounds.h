@@ -23,9 +23,11 @@ typedef struct {
   cov_grid grid;
   cov_shard shard; /* the whole space: one shard */
   cov_quant_params quant;
-  cov_outer_params step;
+  uint16_t strategy;     /* cov_strategy_id */
+  cov_outer_params step; /* without velocity */
   cov_encoder *encoder;
   float *theta;     /* [params.span] owned: at the start of the last round */
+  float *velocity;  /* [shard.elems] owned: of the outer step; NULL without momentum */
   bench_peer *peer; /* [peers] owned */
   int peers;
   int64_t last;      /* number of the last round */
@@ -47,8 +49,8 @@ cov_status bench_rounds_encode(bench_rounds *rounds, int peer, const float *thet
                                uint8_t *payload);
 /** Check the payloads of all peers as a receiver does: views[peers], to be closed also after a failure. */
 cov_status bench_rounds_check(const bench_rounds *rounds, cov_payload_view *views);
-/** Outer step of all peers' payloads on theta, in place, and its state hash. */
-cov_status bench_rounds_apply(bench_rounds *rounds, const cov_payload_view *views, float *theta);
+/** Outer step of all peers' payloads on theta and velocity (NULL without momentum), in place, and its state hash. */
+cov_status bench_rounds_apply(bench_rounds *rounds, const cov_payload_view *views, float *theta, float *velocity);
 void bench_rounds_close_views(const bench_rounds *rounds, cov_payload_view *views);
 
 #endif

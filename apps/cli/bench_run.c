@@ -46,8 +46,9 @@ cov_status bench_run_newest(const cov_config *cfg, const char *run, int64_t most
   return COV_OK;
 }
 
-/* A group of tensors into base[span]. */
-static cov_status read_group(cov_ckpt *ckpt, const cov_params *params, const char *group, float *base) {
+/* A group of tensors into base[span]; with a shard, into a buffer of COV_LAYOUT_SHARD. */
+static cov_status read_group(cov_ckpt *ckpt, const cov_params *params, const cov_shard *shard, const char *group,
+                             float *base) {
   for (int t = 0; t < params->n; t++) {
     const cov_param *p = &params->item[t];
     const cov_ckpt_piece want = {.group = group,
@@ -55,7 +56,7 @@ static cov_status read_group(cov_ckpt *ckpt, const cov_params *params, const cha
                                  .dims = p->dims,
                                  .shape = {p->dims == 1 ? p->cols : p->rows, p->dims == 1 ? 0 : p->cols},
                                  .count = p->dims == 1 ? p->cols : p->rows};
-    COV_TRY(cov_ckpt_read(ckpt, &want, base + p->offset));
+    COV_TRY(cov_ckpt_read(ckpt, &want, base + (shard ? cov_shard_offset(shard, COV_LAYOUT_SHARD, t) : p->offset)));
   }
   return COV_OK;
 }
@@ -77,10 +78,11 @@ static cov_status load_peer(const char *folder, bench_rounds *r, int peer, uint8
   cov_ckpt *ckpt;
   COV_TRY(cov_ckpt_open(folder, COV_CKPT_FULL, &ckpt));
   cov_status st = check_meta(folder, r, cov_ckpt_meta_of(ckpt), peer, state_hash);
-  if (st == COV_OK && peer == 0) st = read_group(ckpt, params, "theta", r->theta);
-  if (st == COV_OK) st = read_group(ckpt, params, "feedback", r->peer[peer].feedback);
-  if (st == COV_OK) st = read_group(ckpt, params, "adamw.m", adamw->m);
-  if (st == COV_OK) st = read_group(ckpt, params, "adamw.v", adamw->v);
+  if (st == COV_OK && peer == 0) st = read_group(ckpt, params, NULL, "theta", r->theta);
+  if (st == COV_OK && peer == 0 && r->velocity) st = read_group(ckpt, params, &r->shard, "momentum", r->velocity);
+  if (st == COV_OK) st = read_group(ckpt, params, NULL, "feedback", r->peer[peer].feedback);
+  if (st == COV_OK) st = read_group(ckpt, params, NULL, "adamw.m", adamw->m);
+  if (st == COV_OK) st = read_group(ckpt, params, NULL, "adamw.v", adamw->v);
   if (st == COV_OK) adamw->step = cov_ckpt_meta_of(ckpt)->step;
   cov_ckpt_close(&ckpt);
   return st;

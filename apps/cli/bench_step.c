@@ -15,7 +15,7 @@
 #include "cli/bench_machine.h"
 #include "cli/bench_model.h"
 #include "cli/bench_products.h"
-#include "common/inner_settings.h"
+#include "common/loop_settings.h"
 
 enum { SAMPLES_LEAST = 64, STEPS_MOST = 1000 };
 static const double REP_S = 0.5; /* a repetition takes at least about this long */
@@ -134,7 +134,7 @@ static cov_status open_bench(step_bench *b) {
   }
   b->tokens_per_step = b->q->cfg.data.batch_seqs * model->llama.seq_len;
   b->step_flop = cov_llama_flop_per_token(&model->llama, model->llama.seq_len) * (double)b->tokens_per_step;
-  cov_inner_settings(&b->q->cfg, 0, &inner);
+  cov_inner_params_of(&b->q->cfg, 0, &inner);
   inner.inner_steps = 1;
   inner.pool_samples = 0; /* drawing a large pool belongs to a round of many steps */
   COV_TRY(bench_theta_create(b->q, model, &b->theta));

@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "comm/agree.h"
 #include "comm/collective.h"
+#include "common/loop_settings.h"
 #include "ledger/record.h"
 
 static cov_status reduce_over_shards(void *context, int64_t *values, size_t n, cov_reduce_op op) {
@@ -41,28 +42,10 @@ static cov_status create_buffers(cov_outer *outer) {
   return buffer(COV_MEM_SCRATCH, (size_t)outer->grid.n_bands * COV_LEAF_BYTES, &outer->ordered);
 }
 
-static cov_outer_settings settings_of(const cov_config *cfg) {
-  static const cov_quant_id quantisers[] = {[COV_CFG_QUANTIZER_REFERENCE] = COV_QUANT_REFERENCE,
-                                            [COV_CFG_QUANTIZER_SIGN1] = COV_QUANT_SIGN1,
-                                            [COV_CFG_QUANTIZER_NONE] = COV_QUANT_NONE};
-  static const cov_combine combine[] = {[COV_CFG_STRATEGY_SPARSELOCO] = COV_COMBINE_SPARSELOCO,
-                                        [COV_CFG_STRATEGY_DENSE] = COV_COMBINE_DENSE,
-                                        [COV_CFG_STRATEGY_DILOCO] = COV_COMBINE_DILOCO,
-                                        [COV_CFG_STRATEGY_INT8] = COV_COMBINE_INT8};
-  cov_outer_settings s = {.topk = (int)cfg->sync.topk,
-                          .beta = (float)cfg->sync.ef_decay,
-                          .momentum = (float)cfg->sync.outer_momentum,
-                          .clip = cfg->sync.clip == COV_CFG_CLIP_MEDIAN};
-  s.quant.id = quantisers[cfg->sync.quantizer];
-  s.quant.bins = s.quant.id == COV_QUANT_REFERENCE ? (int)cfg->sync.bins : s.quant.id == COV_QUANT_SIGN1 ? 2 : 0;
-  s.quant.range = (float)cfg->sync.range_sigma;
-  cov_strategy_settle(combine[cfg->sync.strategy], &s);
-  return s;
-}
-
 cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_wait *how, cov_outer *outer) {
   const cov_config *cfg = &app->cfg;
-  const cov_outer_settings set = settings_of(cfg);
+  cov_outer_settings set;
+  cov_outer_settings_of(cfg, &set);
   memset(outer, 0, sizeof *outer);
   outer->comm = app->comms.sync;
   outer->shard = (int)app->shard;
@@ -71,11 +54,7 @@ cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_
   outer->how = *how;
   outer->strategy = set.strategy;
   outer->quant = set.quant;
-  outer->step =
-      (cov_outer_params){.alpha = (float)cfg->sync.outer_lr,
-                         .mean = cfg->sync.aggregate == COV_CFG_AGGREGATE_PAPER ? COV_MEAN_PAPER : COV_MEAN_SENDERS,
-                         .clip = set.clip,
-                         .momentum = set.momentum};
+  cov_outer_params_of(cfg, &outer->step);
   COV_TRY(cov_grid_create(&app->params, (int)cfg->sync.chunk, set.topk, &outer->grid));
   COV_TRY(cov_shard_create(&outer->grid, outer->shard, outer->shards, &outer->part));
   const cov_encoder_params params = {

@@ -338,6 +338,28 @@ static void codec_counts_what_it_sends(void **state) {
   assert_non_null(strstr(err_text, "2/2, loss"));
 }
 
+/* Dense strategies send every value: 32 bits each, or 8, and what frames them. */
+static void codec_knows_the_strategies(void **state) {
+  (void)state;
+  static const struct {
+    const char *name, *quantizer;
+    double bits;
+  } strategies[] = {{"dense", "\"none", 32}, {"diloco", "\"none", 32}, {"int8", "\"reference", 8}};
+  for (size_t i = 0; i < sizeof strategies / sizeof *strategies; i++) {
+    char settings[512];
+    assert_ok(cov_path(settings, sizeof settings,
+                       TINY "run.peers=2 sync.inner_steps=2 --rounds 2 --bytes 65536 "
+                            "sync.outer_momentum=0.9 sync.strategy=%s",
+                       strategies[i].name));
+    run_json("codec", settings);
+    assert_true(number("values_sent") == TINY_PARAMS);
+    assert_true(8.0 * number("payload_bytes") > strategies[i].bits * TINY_PARAMS);
+    assert_int_equal(strncmp(value_of("strategy") + 1, strategies[i].name, strlen(strategies[i].name)), 0);
+    assert_int_equal(strncmp(value_of("quantizer"), strategies[i].quantizer, strlen(strategies[i].quantizer)), 0);
+    assert_samples("aggregate_params_per_s");
+  }
+}
+
 static void without_json_it_is_a_table(void **state) {
   (void)state;
   assert_int_equal(run("stream --reps 1 --bytes 65536"), 0);
@@ -434,6 +456,7 @@ int main(void) {
       cmocka_unit_test(gemm_has_its_keys),
       cmocka_unit_test(stream_has_its_keys),
       cmocka_unit_test(codec_counts_what_it_sends),
+      cmocka_unit_test(codec_knows_the_strategies),
       cmocka_unit_test(without_json_it_is_a_table),
       cmocka_unit_test(the_default_is_the_quickstart),
       cmocka_unit_test(presets_have_the_sizes_they_name),

@@ -1,4 +1,4 @@
-#include "common/inner_settings.h"
+#include "common/loop_settings.h"
 
 /* A zero of the configuration says "off" or "the rest" where the schedule has values of its own for that. */
 static void set_schedule(const cov_config *c, cov_schedule *s) {
@@ -17,7 +17,7 @@ static void set_schedule(const cov_config *c, cov_schedule *s) {
   s->anneal_decay_steps = c->train.anneal_decay_steps;
 }
 
-void cov_inner_settings(const cov_config *c, int64_t peer, cov_inner_params *out) {
+void cov_inner_params_of(const cov_config *c, int64_t peer, cov_inner_params *out) {
   *out = (cov_inner_params){.peer = peer,
                             .inner_steps = c->sync.inner_steps,
                             .batch_seqs = c->data.batch_seqs,
@@ -36,4 +36,31 @@ void cov_inner_settings(const cov_config *c, int64_t peer, cov_inner_params *out
 
 const cov_ops *cov_backend_ops(const cov_config *c) {
   return c->train.backend == COV_CFG_BACKEND_REF ? cov_ops_ref() : cov_ops_cpu();
+}
+
+void cov_outer_settings_of(const cov_config *c, cov_outer_settings *out) {
+  static const cov_quant_id quantisers[] = {[COV_CFG_QUANTIZER_REFERENCE] = COV_QUANT_REFERENCE,
+                                            [COV_CFG_QUANTIZER_SIGN1] = COV_QUANT_SIGN1,
+                                            [COV_CFG_QUANTIZER_NONE] = COV_QUANT_NONE};
+  static const cov_combine combine[] = {[COV_CFG_STRATEGY_SPARSELOCO] = COV_COMBINE_SPARSELOCO,
+                                        [COV_CFG_STRATEGY_DENSE] = COV_COMBINE_DENSE,
+                                        [COV_CFG_STRATEGY_DILOCO] = COV_COMBINE_DILOCO,
+                                        [COV_CFG_STRATEGY_INT8] = COV_COMBINE_INT8};
+  *out = (cov_outer_settings){.topk = (int)c->sync.topk,
+                              .beta = (float)c->sync.ef_decay,
+                              .momentum = (float)c->sync.outer_momentum,
+                              .clip = c->sync.clip == COV_CFG_CLIP_MEDIAN};
+  out->quant.id = quantisers[c->sync.quantizer];
+  out->quant.bins = out->quant.id == COV_QUANT_REFERENCE ? (int)c->sync.bins : out->quant.id == COV_QUANT_SIGN1 ? 2 : 0;
+  out->quant.range = (float)c->sync.range_sigma;
+  cov_strategy_settle(combine[c->sync.strategy], out);
+}
+
+void cov_outer_params_of(const cov_config *c, cov_outer_params *out) {
+  cov_outer_settings set;
+  cov_outer_settings_of(c, &set);
+  *out = (cov_outer_params){.alpha = (float)c->sync.outer_lr,
+                            .mean = c->sync.aggregate == COV_CFG_AGGREGATE_PAPER ? COV_MEAN_PAPER : COV_MEAN_SENDERS,
+                            .clip = set.clip,
+                            .momentum = set.momentum};
 }

@@ -1,0 +1,19 @@
+/* From the run's settings to the parameters of the inner and the outer loop. Local. */
+#ifndef COVENANT_COMMON_LOOP_SETTINGS_H
+#define COVENANT_COMMON_LOOP_SETTINGS_H
+
+#include "config/config.h"
+#include "sparseloco/outer.h"
+#include "sparseloco/strategy.h"
+#include "train/inner.h"
+
+/** What `peer` trains with; without on_step and arg. */
+void cov_inner_params_of(const cov_config *cfg, int64_t peer, cov_inner_params *out);
+/** The operations that train.backend names. */
+const cov_ops *cov_backend_ops(const cov_config *cfg);
+/** How payloads are made, as sync.strategy settles it. */
+void cov_outer_settings_of(const cov_config *cfg, cov_outer_settings *out);
+/** How they are applied; velocity stays NULL. */
+void cov_outer_params_of(const cov_config *cfg, cov_outer_params *out);
+
+#endif
