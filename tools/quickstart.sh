@@ -121,6 +121,12 @@ train() {
   "$covenant" launch -c "$config" run.dir="$run" data.dir="$data/tokens" ${settings[@]+"${settings[@]}"}
 }
 
+text() { # what the trained model writes; the prompts suit the default corpus
+  local prompts=('a small' 'the act of')
+  if [ "${#inputs[@]}" -gt 0 ]; then prompts=(); fi
+  build/cpu/bin/covenant-eval --checkpoint "$run" ${prompts[@]+"${prompts[@]}"} data.dir="$data/tokens"
+}
+
 summary() {
   if [ "$smoke" -eq 1 ]; then echo "note: a smoke run is too short to get below the bigram entropy"; fi
   "$covenant" summary "$run" --stats "$data/stats-$(setting eval.tokens).json"
@@ -134,6 +140,7 @@ phase "data" prepare
 phase "entropies" measure
 phase "training" train
 phase "summary" summary
+phase "text" text
 echo
 echo "finished in $((SECONDS - began)) s. Everything is in $run:"
 echo "  metrics.csv, eval.csv       one row a round, one row an evaluation"

@@ -16,6 +16,7 @@
 #include "base/memory.h"
 #include "comm/collective.h"
 #include "common/context.h"
+#include "eval/sample.h"
 #include "evaluate/heldout.h"
 #include "evaluate/watch.h"
 #include "report/metrics.h"
@@ -192,6 +193,7 @@ static cov_status follow_run(evaluator *e) {
 }
 
 int main(int argc, char **argv) {
+  if (eval_sample_wanted(argc, argv)) return eval_sample_main(argc, argv);
   cov_app app = {.program = COV_PROGRAM_EVAL};
   cov_status st = cov_app_open(
       &app,
@@ -199,7 +201,8 @@ int main(int argc, char **argv) {
       "waits for it.",
       "  covenant launch -c F starts it with the run (run.eval_ranks)\n"
       "  mpirun ... : -np 1 covenant-eval -c F --peer 0 --shard 0\n"
-      "  eval.every_rounds=0   only the final state\n",
+      "  eval.every_rounds=0   only the final state\n"
+      "  covenant-eval --checkpoint RUN 'a small'     text from a checkpoint; covenant-eval --checkpoint RUN --help\n",
       argc, argv);
   if (st == COV_OK && !app.answered) st = cov_app_start(&app);
   if (st == COV_OK && !app.answered) {

@@ -87,7 +87,7 @@ static cov_status tell(const cov_gateway *gw) {
     } else {
       cov_log_info("no checkpoint was complete at all peers: starting again from the initial parameters");
     }
-    if (r->undone > 0) cov_log_info("%" PRId64 " rounds that came after it are done again", r->undone);
+    if (r->undone > 0) cov_log_info("rounds that are done again: %" PRId64, r->undone);
   }
   return cov_events_resume(gw->app->events, &event);
 }

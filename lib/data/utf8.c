@@ -3,8 +3,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* Length of the valid character at p [room], 0 if there is none. */
-static size_t character_bytes(const unsigned char *p, size_t room) {
+size_t cov_utf8_length(const char *text, size_t room) {
+  const unsigned char *p = (const unsigned char *)text;
+  if (room == 0) return 0;
   unsigned c = p[0];
   if (c == 0) return 0;
   if (c < 0x80) return 1;
@@ -21,10 +22,9 @@ static size_t character_bytes(const unsigned char *p, size_t room) {
 }
 
 size_t cov_utf8_valid(const char *text, size_t bytes) {
-  const unsigned char *p = (const unsigned char *)text;
   size_t at = 0;
   while (at < bytes) {
-    size_t n = character_bytes(p + at, bytes - at);
+    size_t n = cov_utf8_length(text + at, bytes - at);
     if (n == 0) break;
     at += n;
   }

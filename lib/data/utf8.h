@@ -5,6 +5,8 @@
 
 #include <stddef.h>
 
+/** Bytes of the valid character that `text` [bytes] begins with, 0 if there is none. */
+size_t cov_utf8_length(const char *text, size_t bytes);
 /** Bytes of the longest valid prefix of `text` [bytes]; `bytes` if all of it is valid. */
 size_t cov_utf8_valid(const char *text, size_t bytes);
 /** Copy `text` [bytes] with U+FFFD for every damaged byte into `out`, which holds 3 * bytes; returns bytes written. */

@@ -1,6 +1,6 @@
-/* Text from a set of weights, token by token. Each token is a forward pass over all tokens before it: no cache of keys and
- * values, so a text of n tokens costs n times a pass; meant for looking at a model, not for serving one.
- * All functions are Local. */
+/* Text from a set of weights, token by token. Each token is a forward pass over all tokens before it: no cache of keys
+ * and values, so a text of n tokens costs n times a pass; meant for looking at a model, not for serving one. All
+ * functions are Local. */
 #ifndef COVENANT_EVALUATE_GENERATE_H
 #define COVENANT_EVALUATE_GENERATE_H
 

@@ -49,6 +49,7 @@ static void open_segment(peer *p, const char *run) {
   cov_segment_params s = {.peer = 0, .n_members = {1, 1, 0}, .span = p->params.span};
   cov_params_digest(&p->params, s.layout_digest);
   assert_ok(cov_segment_create(path, &s, &p->segment));
+  cov_doorbell_ring(cov_segment_start_bell(p->segment), 1); /* from the initial parameters */
 }
 
 static void start_train(peer *p, int rounds) {
