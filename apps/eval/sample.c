@@ -109,7 +109,7 @@ static cov_status print_heldout(const eval_weights *w, const cov_ops *ops, const
       .data = w->data, .batch_seqs = w->cfg.eval.batch_seqs, .n_tokens = w->cfg.eval.tokens, .n_ranks = 1};
   cov_heldout *heldout;
   cov_heldout_sums sums;
-  cov_heldout_result r;
+  cov_heldout_result r = {0};
   COV_TRY(cov_heldout_create(&w->llama, &w->params, &params, ops, place, &heldout));
   cov_status st = cov_heldout_evaluate(heldout, w->theta, &sums);
   if (st == COV_OK) st = cov_heldout_total(heldout, &sums, &r);
@@ -126,9 +126,8 @@ static cov_status work(sample *s) {
   COV_TRY(check_numbers(s, &how));
   COV_TRY(eval_weights_open(s->dir, s->args.overrides, s->args.n_overrides, w));
   const cov_ops *ops = w->cfg.train.backend == COV_CFG_BACKEND_REF ? cov_ops_ref() : cov_ops_cpu();
-  const cov_place place = {.space = COV_SPACE_HOST,
-                           .dtype = COV_F32,
-                           .threads = w->cfg.train.threads > 0 ? (int)w->cfg.train.threads : 1};
+  const cov_place place = {
+      .space = COV_SPACE_HOST, .dtype = COV_F32, .threads = w->cfg.train.threads > 0 ? (int)w->cfg.train.threads : 1};
   printf("checkpoint %s: %" PRId64 " rounds, %" PRId64 " parameters\n", w->folder, w->round, w->params.elems);
   if (s->heldout) COV_TRY(print_heldout(w, ops, &place));
   COV_TRY(cov_dataset_tokenizer(w->data, &s->tokenizer));

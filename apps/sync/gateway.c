@@ -173,6 +173,7 @@ static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) 
     return serve_fetch(gw, event);
   case COV_MESSAGE_FINAL:
     if (event->n_bytes != COV_HASH_BYTES) return COV_FAIL(COV_EREMOTE, "a final hash of %zu bytes", event->n_bytes);
+    COV_ASSERT(event->bytes);
     memcpy(from->final_hash, event->bytes, COV_HASH_BYTES);
     from->final_known = true;
     return COV_OK;

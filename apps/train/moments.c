@@ -32,7 +32,7 @@ static void list_pieces(cov_moments *m, const float *first, const float *second)
 
 cov_status cov_moments_open(cov_app *app, cov_segment *segment, cov_adamw *adamw, cov_moments *m) {
   *m = (cov_moments){.app = app, .segment = segment, .adamw = adamw};
-  m->pieces = calloc((size_t)(2 * app->params.n), sizeof *m->pieces);
+  m->pieces = calloc(2 * (size_t)app->params.n, sizeof *m->pieces);
   if (!m->pieces) return COV_FAIL(COV_ENOMEM, "no memory to list the tensors of a checkpoint");
   return cov_saver_create(&m->saver);
 }

@@ -128,6 +128,7 @@ static cov_status parse_record(cov_ledger *l, const uint8_t *data, size_t bytes)
 static cov_status parse_all(cov_ledger *l, const uint8_t *data, size_t bytes) {
   COV_TRY(check_file_header(l->name, data, bytes));
   COV_TRY(reserve(l, bytes));
+  COV_ASSERT(l->data);
   memcpy(l->data, data, COV_LEDGER_FILE_HEADER_BYTES);
   l->used = COV_LEDGER_FILE_HEADER_BYTES;
   while (l->used < bytes) {
