@@ -131,7 +131,7 @@ static cov_status work(sample *s) {
   printf("checkpoint %s: %" PRId64 " rounds, %" PRId64 " parameters\n", w->folder, w->round, w->params.elems);
   if (s->heldout) COV_TRY(print_heldout(w, ops, &place));
   COV_TRY(cov_dataset_tokenizer(w->data, &s->tokenizer));
-  COV_TRY(cov_generator_create(&w->llama, &w->params, ops, &place, &s->generator));
+  COV_TRY(cov_generator_create(&w->llama, &w->params, cov_tokenizer_vocab(s->tokenizer), ops, &place, &s->generator));
   return write_texts(s, &how);
 }
 
