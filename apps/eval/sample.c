@@ -1,5 +1,6 @@
 #include "eval/sample.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -49,18 +50,20 @@ static cov_status check_numbers(const sample *s, cov_sampling *how) {
 
 /* ---- text ---- */
 
-/* A text that a terminal may see: whole characters, no control bytes but line ends and tabs. */
+/* Of the character text[n]: terminals act on the control characters U+0000 to U+001F and U+007F to U+009F. */
+static bool is_control(const char *text, size_t n) {
+  const unsigned char first = (unsigned char)text[0];
+  if (n == 1) return (first < 0x20 && first != '\n' && first != '\t') || first == 0x7f;
+  return n == 2 && first == 0xc2 && (unsigned char)text[1] < 0xa0;
+}
+
+/* A text that a terminal may see: whole characters, no control characters but line ends and tabs. */
 static void print_text(const char *text, size_t bytes) {
   for (size_t i = 0; i < bytes;) {
     size_t n = cov_utf8_length(text + i, bytes - i);
-    unsigned char c = (unsigned char)text[i];
-    if (n == 0 || (n == 1 && ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f))) {
-      fputs("\xEF\xBF\xBD", stdout);
-      i++;
-      continue;
-    }
-    fwrite(text + i, 1, n, stdout);
-    i += n;
+    if (n == 0 || is_control(text + i, n)) fputs("\xEF\xBF\xBD", stdout);
+    else fwrite(text + i, 1, n, stdout);
+    i += n == 0 ? 1 : n;
   }
   putchar('\n');
 }
@@ -89,8 +92,8 @@ static cov_status write_texts(sample *s, const cov_sampling *how) {
   int n = s->args.n_words > 0 ? s->args.n_words : 1;
   const cov_sampling greedy = {.top_p = 1};
   cov_pcg64 random;
-  cov_pcg64_open(&random, (uint32_t)s->seed);
   for (int i = 0; i < n; i++) {
+    cov_pcg64_open(&random, (uint32_t)s->seed); /* the texts of a prompt do not depend on the prompts before it */
     printf("\n-- greedy\n");
     COV_TRY(write_one(s, prompts[i], &greedy, &random));
     for (int64_t k = 0; k < s->samples && !s->greedy; k++) {
@@ -120,9 +123,21 @@ static cov_status print_heldout(const eval_weights *w, const cov_ops *ops, const
   return COV_OK;
 }
 
+/* What all programs take, but this one has no use for. */
+static cov_status refuse_unused(const cov_args *args) {
+  if (args->n_files > 0) {
+    return COV_FAIL(COV_EUSAGE, "-c %s: the settings are those in the checkpoint; change one with key=value",
+                    args->files[0]);
+  }
+  if (args->dry_run)
+    return COV_FAIL(COV_EUSAGE, "--dry-run: with --checkpoint nothing is changed anyway; leave it out");
+  return COV_OK;
+}
+
 static cov_status work(sample *s) {
   cov_sampling how;
   eval_weights *w = &s->weights;
+  COV_TRY(refuse_unused(&s->args));
   COV_TRY(check_numbers(s, &how));
   COV_TRY(eval_weights_open(s->dir, s->args.overrides, s->args.n_overrides, w));
   const cov_ops *ops = w->cfg.train.backend == COV_CFG_BACKEND_REF ? cov_ops_ref() : cov_ops_cpu();
@@ -131,14 +146,17 @@ static cov_status work(sample *s) {
   printf("checkpoint %s: %" PRId64 " rounds, %" PRId64 " parameters\n", w->folder, w->round, w->params.elems);
   if (s->heldout) COV_TRY(print_heldout(w, ops, &place));
   COV_TRY(cov_dataset_tokenizer(w->data, &s->tokenizer));
-  COV_TRY(cov_generator_create(&w->llama, &w->params, ops, &place, &s->generator));
-  return write_texts(s, &how);
+  COV_TRY(cov_generator_create(&w->llama, &w->params, cov_tokenizer_vocab(s->tokenizer), ops, &place, &s->generator));
+  COV_TRY(write_texts(s, &how));
+  if (fflush(stdout) != 0 || ferror(stdout)) return COV_FAIL(COV_EIO, "cannot write the text: %s", strerror(errno));
+  return COV_OK;
 }
 
 int eval_sample_main(int argc, char **argv) {
   static sample s = {.temperature = "0.8", .top_p = "0.95", .tokens = 64, .top_k = 40, .samples = 1, .seed = 1};
   const cov_flag flags[] = {
       {"--checkpoint", "DIR", COV_FLAG_TEXT, &s.dir, "a checkpoint, a folder of them, or a run directory"},
+      {"--prompt", "TEXT", COV_FLAG_WORD, NULL, "a prompt, also one like x=1 or -x; may be given often"},
       {"--tokens", "N", COV_FLAG_INT, &s.tokens, "at most so many new ones a text (64)"},
       {"--greedy", NULL, COV_FLAG_SWITCH, &s.greedy, "only the most likely text"},
       {"--samples", "N", COV_FLAG_INT, &s.samples, "sampled texts a prompt (1)"},

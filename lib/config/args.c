@@ -50,7 +50,14 @@ static cov_status take_value(cursor *c, const char *flag, const char *attached, 
   return COV_OK;
 }
 
-static cov_status take_program_flag(cursor *c, const cov_flag *f, const char *attached) {
+static cov_status add_word(const cov_args_program *program, const char *word, cov_args *args) {
+  if (args->n_words < program->max_words) return add_text(args->words, &args->n_words, word);
+  return COV_FAIL(COV_EUSAGE, "command line: '%.64s' is neither a flag nor key=value; '%s --help' shows what is", word,
+                  program->name);
+}
+
+static cov_status take_program_flag(const cov_args_program *program, cursor *c, const cov_flag *f, const char *attached,
+                                    cov_args *args) {
   const char *text;
   if (f->type == COV_FLAG_SWITCH) {
     if (attached) return COV_FAIL(COV_EUSAGE, "command line: %s takes no value", f->name);
@@ -58,6 +65,7 @@ static cov_status take_program_flag(cursor *c, const cov_flag *f, const char *at
     return COV_OK;
   }
   COV_TRY(take_value(c, f->name, attached, &text));
+  if (f->type == COV_FLAG_WORD) return add_word(program, text, args);
   if (f->type == COV_FLAG_TEXT) {
     *(const char **)f->field = text;
     return COV_OK;
@@ -121,16 +129,15 @@ static cov_status take_argument(const cov_args_program *program, cursor *c, cov_
   const char *argument = c->argv[c->at], *value;
   if (argument[0] == '-' && argument[1] != '\0') {
     for (int i = 0; i < program->n_flags; i++) {
-      if (is_flag(argument, program->flags[i].name, &value)) return take_program_flag(c, &program->flags[i], value);
+      if (is_flag(argument, program->flags[i].name, &value))
+        return take_program_flag(program, c, &program->flags[i], value, args);
     }
     bool taken;
     COV_TRY(take_common_flag(c, args, &taken));
     return taken ? COV_OK : unknown_flag(program, argument);
   }
   if (is_override(argument)) return add_text(args->overrides, &args->n_overrides, argument);
-  if (args->n_words < program->max_words) return add_text(args->words, &args->n_words, argument);
-  return COV_FAIL(COV_EUSAGE, "command line: '%.64s' is neither a flag nor key=value; '%s --help' shows what is",
-                  argument, program->name);
+  return add_word(program, argument, args);
 }
 
 cov_status cov_args_parse(const cov_args_program *program, int argc, char **argv, cov_args *args) {

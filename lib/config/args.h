@@ -21,14 +21,15 @@ enum { COV_ARGS_MAX = 1024 }; /* files, overrides and words at most, each */
 typedef enum {
   COV_FLAG_SWITCH, /* bool: --json */
   COV_FLAG_INT,    /* int64_t: --peer 3 or --peer=3 */
-  COV_FLAG_TEXT    /* const char *, into argv: --out FILE */
+  COV_FLAG_TEXT,   /* const char *, into argv: --out FILE */
+  COV_FLAG_WORD    /* no field: its value is a word, even one with a dash or like key=value; may be given often */
 } cov_flag_type;
 
 typedef struct {
   const char *name;  /* "--peer" */
   const char *value; /* placeholder in the help, "N"; NULL for a switch */
   cov_flag_type type;
-  void *field;     /* bool *, int64_t * or const char ** as the type says; untouched unless the flag is given */
+  void *field;     /* bool *, int64_t *, const char ** or NULL as the type says; untouched unless the flag is given */
   const char *doc; /* a few words */
 } cov_flag;
 

@@ -8,7 +8,7 @@
 
 struct cov_generator {
   cov_llama *model;
-  int64_t V, T;
+  int64_t V, T, choices;
   int32_t *tokens; /* [T] */
   float *logits;   /* [V] */
 };
@@ -85,14 +85,18 @@ cov_status cov_sample_token(float *logits, int64_t V, const cov_sampling *s, cov
 
 /* ---- a text ---- */
 
-cov_status cov_generator_create(const cov_llama_config *config, const cov_params *params, const cov_ops *ops,
-                                const cov_place *place, cov_generator **out) {
+cov_status cov_generator_create(const cov_llama_config *config, const cov_params *params, int64_t choices,
+                                const cov_ops *ops, const cov_place *place, cov_generator **out) {
   cov_status st = COV_OK;
   *out = NULL;
+  if (choices < 1 || choices > config->vocab) {
+    return COV_FAIL(COV_EUSAGE, "%" PRId64 " tokens to choose from; the model has %" PRId64, choices, config->vocab);
+  }
   cov_generator *g = calloc(1, sizeof *g);
   if (!g) return COV_FAIL(COV_ENOMEM, "no memory to generate text");
   g->V = config->vocab;
   g->T = config->seq_len;
+  g->choices = choices;
   const cov_llama_shape shape = {.batch = 1, .seq_len = g->T, .evaluate_only = 1};
   COV_TRY_DONE(cov_llama_create(config, params, &shape, ops, place, &g->model));
   COV_TRY_DONE(cov_mem_array(COV_SPACE_HOST, COV_MEM_DATA, (size_t)g->T, sizeof *g->tokens, (void **)&g->tokens));
@@ -125,7 +129,7 @@ cov_status cov_generate(cov_generator *g, const float *theta, const cov_sampling
     const cov_llama_batch batch = {.tokens = g->tokens, .B = 1, .T = (int64_t)list->n};
     uint32_t token;
     COV_TRY(cov_llama_logits(g->model, theta, &batch, batch.T - 1, 1, g->logits));
-    COV_TRY(cov_sample_token(g->logits, g->V, sampling, random, &token));
+    COV_TRY(cov_sample_token(g->logits, g->choices, sampling, random, &token));
     if (token == eos) return COV_OK;
     g->tokens[list->n] = (int32_t)token;
     COV_TRY(cov_token_list_add(list, token));

@@ -25,9 +25,10 @@ cov_status cov_sample_token(float *logits, int64_t V, const cov_sampling *sampli
 
 typedef struct cov_generator cov_generator;
 
-/** `params`, `ops` are borrowed until destroy. `*out` is owned. */
-cov_status cov_generator_create(const cov_llama_config *config, const cov_params *params, const cov_ops *ops,
-                                const cov_place *place, cov_generator **out);
+/** Only ids below `choices` (1 .. vocab) are chosen: a model may have more rows than its tokenizer has pieces
+ *  (model.vocab). `params`, `ops` are borrowed until destroy. `*out` is owned. */
+cov_status cov_generator_create(const cov_llama_config *config, const cov_params *params, int64_t choices,
+                                const cov_ops *ops, const cov_place *place, cov_generator **out);
 void cov_generator_destroy(cov_generator **g); /* NULL is fine */
 
 /** Append up to max_tokens to `list`, which holds the beginning (at least one token): until `eos` (not appended), or

@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "data/utf8.h"
 #include "report/metrics.h"
 #include "run.h"
 #include "support.h"
@@ -32,7 +33,7 @@ static void shell(const char *command) {
 /* Exit code of covenant-eval ARGUMENTS, called in the run directory; both streams in `output`. */
 static int eval(const char *arguments) {
   char command[4096];
-  snprintf(command, sizeof command, "cd '%s' && '%s/covenant-eval' %s 2>&1", run.dir, getenv("COVENANT_BIN"),
+  snprintf(command, sizeof command, "cd '%s' && exec 2>&1 && '%s/covenant-eval' %s", run.dir, getenv("COVENANT_BIN"),
            arguments);
   FILE *f = popen(command, "r");
   assert_non_null(f);
@@ -75,6 +76,62 @@ static void text_comes_out_of_a_checkpoint(void **state) {
   assert_printed("000004: 4 rounds");
 }
 
+/* The part of `output` from `what` on. */
+static const char *printed_from(const char *what) {
+  assert_printed(what);
+  return strstr(output, what);
+}
+
+static void a_seed_and_a_prompt_make_a_text(void **state) {
+  (void)state;
+  static const char wide[] = "--temperature 5 --top-k 0 --top-p 1 --tokens 20";
+  char arguments[400], second[sizeof output];
+  snprintf(arguments, sizeof arguments, "--checkpoint . --prompt x=1 --prompt=-v --seed 4 %s", wide);
+  assert_int_equal(eval(arguments), 0);
+  assert_printed("-- greedy\nx=1");
+  snprintf(second, sizeof second, "%s", printed_from("-- greedy\n-v"));
+  snprintf(arguments, sizeof arguments, "--checkpoint . --prompt=-v --seed 4 %s", wide);
+  assert_int_equal(eval(arguments), 0);
+  assert_string_equal(printed_from("-- greedy\n-v"), second); /* whatever the prompts before it */
+  snprintf(arguments, sizeof arguments, "--checkpoint . --prompt=-v --seed 5 %s", wide);
+  assert_int_equal(eval(arguments), 0);
+  assert_string_not_equal(strstr(printed_from("seed 5\n"), "\n"), strstr(strstr(second, "seed 4\n"), "\n"));
+}
+
+static void whatever_the_model_says_is_printed_as_whole_characters(void **state) {
+  (void)state;
+  /* So hot that each byte is about as likely as any other: half characters and control bytes for certain. */
+  assert_int_equal(eval("--checkpoint . --temperature 1000 --top-k 0 --top-p 1 --samples 20 --tokens 31"), 0);
+  size_t n = strlen(output);
+  assert_int_equal(cov_utf8_valid(output, n), n);
+  assert_printed("\xEF\xBF\xBD");
+  for (size_t i = 0; i < n; i++) assert_true((unsigned char)output[i] >= 0x20 || strchr("\n\t", output[i]));
+}
+
+static void moved_checkpoints_and_data_are_found(void **state) {
+  (void)state;
+  test_run moved = run;
+  char folder[400], parent[450];
+  snprintf(folder, sizeof folder, "%s/elsewhere", run.folder);
+  snprintf(parent, sizeof parent, "checkpoint.dir=%s", folder);
+  /* more rows than the byte tokenizer has pieces */
+  test_run_start(&moved, "moved",
+                 (const char *const[]){"run.peers=2", "run.rounds=2", "model.vocab=400", parent, NULL});
+  assert_int_equal(test_run_wait(&moved), 0);
+  assert_int_equal(eval("--checkpoint ../moved --greedy --tokens 2"), 0);
+  assert_printed("/elsewhere/0/000002: 2 rounds, ");
+  assert_int_equal(eval("--checkpoint ../moved --temperature 1000 --top-k 0 --top-p 1 --samples 20 --tokens 31"), 0);
+  shell("rm -r ../elsewhere/0");
+  assert_int_equal(eval("--checkpoint ../moved --greedy --tokens 2"), 0);
+  assert_printed("/elsewhere/1/000002: 2 rounds, ");
+  shell("mv ../data ../data-moved");
+  int without = eval("--checkpoint ../moved --greedy --tokens 2");
+  int with = eval("--checkpoint ../moved --greedy --tokens 2 data.dir=../data-moved");
+  shell("mv ../data-moved ../data");
+  assert_int_equal(without, 3);
+  assert_int_equal(with, 0);
+}
+
 static void a_damaged_checkpoint_is_passed_over_and_it_is_said(void **state) {
   (void)state;
   shell("cp -r peers/0/checkpoints broken && truncate -s -1 broken/000006/sync-0-of-1.h5");
@@ -102,6 +159,10 @@ static void what_is_wrong_is_said(void **state) {
       {"--checkpoint . --tokens 0", 2, "--tokens must be at least 1"},
       {"--checkpoint . --topk 3", 2, "did you mean '--top-k'"},
       {"--checkpoint . 'a prompt that is longer than the context of this tiny model'", 2, "context holds 1 to 31"},
+      {"--checkpoint . -c ../tiny.yaml", 2, "settings are those in the checkpoint"},
+      {"--checkpoint . --dry-run", 2, "nothing is changed anyway"},
+      {"--checkpoint . --prompt", 2, "--prompt needs a value"},
+      {"--checkpoint . --tokens 2 > /dev/full", 5, "cannot write the text"},
       {"--checkpoint . data.dir=nowhere", 3, "nowhere holds no prepared data"},
       {"--checkpoint . data.drr=x", 2, "data.dir"},
       {"--checkpoint . data.dir=other", 9, "was trained on other data"},
@@ -121,11 +182,42 @@ static void what_is_wrong_is_said(void **state) {
   }
 }
 
+static void the_data_of_another_tokenizer_are_refused(void **state) {
+  (void)state;
+  char line[1500];
+  snprintf(line, sizeof line, "'%s/covenant' --version | grep -q '^SentencePiece *off'", getenv("COVENANT_BIN"));
+  if (system(line) == 0) {
+    print_message("skipped: built without SentencePiece, so there is no other tokenizer\n");
+    skip();
+  }
+  snprintf(line, sizeof line,
+           "'%s/covenant' data prepare --input ../text.txt --out pieces --vocab 300 --document line > pieces.log 2>&1",
+           getenv("COVENANT_BIN"));
+  shell(line);
+  assert_int_equal(eval("--checkpoint . data.dir=pieces"), 9);
+  assert_printed("was trained on other data than those in pieces");
+  assert_null(strstr(output, "-- greedy"));
+  /* A run on pieces: text comes back from them. */
+  test_run pieces = run;
+  snprintf(line, sizeof line, "data.dir=%.400s/pieces", run.dir);
+  test_run_start(&pieces, "pieces-run", (const char *const[]){"run.peers=2", "run.rounds=1", line, NULL});
+  assert_int_equal(test_run_wait(&pieces), 0);
+  assert_int_equal(eval("--checkpoint ../pieces-run 'a peer' --tokens 5 --temperature 1000 --top-k 0 --top-p 1"), 0);
+  assert_printed("-- greedy\na peer");
+  assert_printed("seed 1\na peer");
+  size_t n = strlen(output);
+  assert_int_equal(cov_utf8_valid(output, n), n);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(text_comes_out_of_a_checkpoint),
+      cmocka_unit_test(a_seed_and_a_prompt_make_a_text),
+      cmocka_unit_test(whatever_the_model_says_is_printed_as_whole_characters),
+      cmocka_unit_test(moved_checkpoints_and_data_are_found),
       cmocka_unit_test(a_damaged_checkpoint_is_passed_over_and_it_is_said),
       cmocka_unit_test(what_is_wrong_is_said),
+      cmocka_unit_test(the_data_of_another_tokenizer_are_refused),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);
 }

@@ -12,6 +12,7 @@ static const cov_flag flags[] = {
     {"--peer", "N", COV_FLAG_INT, &peer, "peer number"},
     {"--json", NULL, COV_FLAG_SWITCH, &json, "machine-readable"},
     {"--out", "FILE", COV_FLAG_TEXT, &out_path, "where to write"},
+    {"--say", "TEXT", COV_FLAG_WORD, NULL, "what to say; may be given often"},
 };
 
 static void version(FILE *out) {
@@ -24,7 +25,7 @@ static const cov_args_program program = {
     .usage = "[key=value]...",
     .examples = "  prog --peer 3\n",
     .flags = flags,
-    .n_flags = 3,
+    .n_flags = 4,
     .max_words = 2,
     .version = version,
 };
@@ -71,6 +72,17 @@ static void a_path_with_an_equals_sign_is_a_word(void **state) {
   assert_ok(parse("dir/with=sign"));
   assert_int_equal(args.n_words, 1);
   assert_int_equal(args.n_overrides, 0);
+}
+
+static void the_value_of_a_word_flag_is_a_word_whatever_it_looks_like(void **state) {
+  (void)state;
+  assert_ok(parse("--say x=1 --say=-v"));
+  assert_int_equal(args.n_words, 2);
+  assert_string_equal(args.words[0], "x=1");
+  assert_string_equal(args.words[1], "-v");
+  assert_int_equal(args.n_overrides, 0);
+  assert_refused("a --say b --say c", "'c' is neither a flag nor key=value");
+  assert_refused("--say", "--say needs a value");
 }
 
 static void mistakes_are_named(void **state) {
@@ -153,9 +165,13 @@ static int close_args(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(everything_finds_its_place), cmocka_unit_test(a_path_with_an_equals_sign_is_a_word),
-      cmocka_unit_test(mistakes_are_named),         cmocka_unit_test(help_config_takes_a_prefix_if_there_is_one),
-      cmocka_unit_test(questions_are_answered),     cmocka_unit_test(quiet_and_verbose_are_settings),
+      cmocka_unit_test(everything_finds_its_place),
+      cmocka_unit_test(a_path_with_an_equals_sign_is_a_word),
+      cmocka_unit_test(the_value_of_a_word_flag_is_a_word_whatever_it_looks_like),
+      cmocka_unit_test(mistakes_are_named),
+      cmocka_unit_test(help_config_takes_a_prefix_if_there_is_one),
+      cmocka_unit_test(questions_are_answered),
+      cmocka_unit_test(quiet_and_verbose_are_settings),
   };
   return cmocka_run_group_tests(tests, NULL, close_args);
 }

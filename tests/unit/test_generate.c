@@ -33,7 +33,7 @@ static void open_bench(bench *b) {
   b->theta = calloc((size_t)b->params.span, sizeof *b->theta);
   assert_ok(cov_params_init(&b->params, 5, b->theta));
   const cov_place place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = 1};
-  assert_ok(cov_generator_create(&b->config, &b->params, cov_ops_ref(), &place, &b->generator));
+  assert_ok(cov_generator_create(&b->config, &b->params, V, cov_ops_ref(), &place, &b->generator));
 }
 
 static void close_bench(bench *b) {
@@ -100,6 +100,46 @@ static void the_end_of_a_document_ends_the_text(void **state) {
   assert_int_equal(ended.n, 5);
   cov_token_list_free(&free_run);
   cov_token_list_free(&ended);
+  close_bench(&b);
+}
+
+static void rows_without_a_token_are_never_chosen(void **state) {
+  (void)state;
+  enum { CHOICES = 5 };
+  bench b;
+  cov_token_list list;
+  cov_pcg64 random;
+  cov_generator *few = NULL;
+  const cov_place place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = 1};
+  open_bench(&b);
+  assert_status(cov_generator_create(&b.config, &b.params, 0, cov_ops_ref(), &place, &few), COV_EUSAGE);
+  assert_status(cov_generator_create(&b.config, &b.params, V + 1, cov_ops_ref(), &place, &few), COV_EUSAGE);
+  assert_ok(cov_generator_create(&b.config, &b.params, CHOICES, cov_ops_ref(), &place, &few));
+  cov_pcg64_open(&random, 1);
+  for (int text = 0; text < 20; text++) {
+    const cov_sampling how = {.temperature = text ? 100 : 0, .top_p = 1};
+    begin(&list);
+    assert_ok(cov_generate(few, b.theta, &how, &random, V, 100, &list));
+    assert_int_equal(list.n, T);
+    for (size_t i = 2; i < list.n; i++) assert_true(list.ids[i] < CHOICES);
+    cov_token_list_free(&list);
+  }
+  cov_generator_destroy(&few);
+  close_bench(&b);
+}
+
+static void weights_that_are_no_numbers_give_no_text(void **state) {
+  (void)state;
+  bench b;
+  cov_token_list list;
+  cov_pcg64 random;
+  open_bench(&b);
+  begin(&list);
+  cov_pcg64_open(&random, 1);
+  b.theta[b.params.item[b.params.n - 1].offset] = NAN;
+  assert_status(cov_generate(b.generator, b.theta, &(cov_sampling){.top_p = 1}, &random, V, 5, &list), COV_ENUMERIC);
+  assert_int_equal(list.n, 2);
+  cov_token_list_free(&list);
   close_bench(&b);
 }
 
@@ -209,6 +249,8 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(greedy_takes_the_most_likely_of_a_full_pass),
       cmocka_unit_test(the_end_of_a_document_ends_the_text),
+      cmocka_unit_test(rows_without_a_token_are_never_chosen),
+      cmocka_unit_test(weights_that_are_no_numbers_give_no_text),
       cmocka_unit_test(a_seed_gives_one_text),
       cmocka_unit_test(samples_follow_the_distribution),
       cmocka_unit_test(what_cannot_be_is_refused),
