@@ -349,7 +349,8 @@ static void every_flipped_bit_is_found(void **state) {
   f.head = (cov_message_head){7, UINT64_MAX, 1};
   cov_frame_encode(&f, wire);
   assert_ok(cov_frame_decode(wire, &back));
-  assert_memory_equal(&back.head, &f.head, sizeof f.head);
+  assert_int_equal(back.head.type, 7);
+  assert_true(back.head.epoch == UINT64_MAX && back.head.round == 1);
   assert_int_equal(back.body_bytes, 3);
   for (int bit = 0; bit < 8 * COV_FRAME_BYTES; bit++) {
     wire[bit / 8] ^= (uint8_t)(1 << bit % 8);
