@@ -126,9 +126,8 @@ static cov_status work(sample *s) {
   COV_TRY(check_numbers(s, &how));
   COV_TRY(eval_weights_open(s->dir, s->args.overrides, s->args.n_overrides, w));
   const cov_ops *ops = w->cfg.train.backend == COV_CFG_BACKEND_REF ? cov_ops_ref() : cov_ops_cpu();
-  const cov_place place = {.space = COV_SPACE_HOST,
-                           .dtype = COV_F32,
-                           .threads = w->cfg.train.threads > 0 ? (int)w->cfg.train.threads : 1};
+  const cov_place place = {
+      .space = COV_SPACE_HOST, .dtype = COV_F32, .threads = w->cfg.train.threads > 0 ? (int)w->cfg.train.threads : 1};
   printf("checkpoint %s: %" PRId64 " rounds, %" PRId64 " parameters\n", w->folder, w->round, w->params.elems);
   if (s->heldout) COV_TRY(print_heldout(w, ops, &place));
   COV_TRY(cov_dataset_tokenizer(w->data, &s->tokenizer));

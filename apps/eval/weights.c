@@ -63,7 +63,8 @@ static cov_status find(const char *dir, cov_ckpt **ckpt, char folder[COV_CKPT_PA
   if (!*ckpt) COV_TRY(open_in_run(dir, ckpt, folder));
   if (*ckpt) return COV_OK;
   return COV_FAIL(COV_EIO,
-                  "%s holds no good checkpoint: give a checkpoint (.../000064), a folder of them, or a run directory", dir);
+                  "%s holds no good checkpoint: give a checkpoint (.../000064), a folder of them, or a run directory",
+                  dir);
 }
 
 /* ---- what is in it ---- */
@@ -85,10 +86,11 @@ static cov_status open_data(const cov_ckpt_meta *meta, eval_weights *w) {
   COV_TRY(cov_dataset_open(w->cfg.data.dir, COV_VERIFY_SIZE, &w->data));
   COV_TRY(cov_app_identity(&w->cfg, cov_dataset_manifest(w->data), digest));
   if (memcmp(digest, meta->config_digest, sizeof digest) == 0) return COV_OK;
-  return COV_FAIL(COV_EMISMATCH,
-                  "%s was trained on other data than those in %s (or a setting that the peers share was overridden): its "
-                  "tokens may mean other words; give the right folder with data.dir=DIR",
-                  w->folder, w->cfg.data.dir);
+  return COV_FAIL(
+      COV_EMISMATCH,
+      "%s was trained on other data than those in %s (or a setting that the peers share was overridden): its "
+      "tokens may mean other words; give the right folder with data.dir=DIR",
+      w->folder, w->cfg.data.dir);
 }
 
 static cov_status read_theta(cov_ckpt *ckpt, eval_weights *w) {
@@ -97,11 +99,12 @@ static cov_status read_theta(cov_ckpt *ckpt, eval_weights *w) {
   w->theta = p;
   for (int t = 0; t < w->params.n; t++) {
     const cov_param *param = &w->params.item[t];
-    const cov_ckpt_piece want = {.group = "theta",
-                                 .name = param->name,
-                                 .dims = param->dims,
-                                 .shape = {param->dims == 1 ? param->cols : param->rows, param->dims == 1 ? 0 : param->cols},
-                                 .count = param->dims == 1 ? param->cols : param->rows};
+    const cov_ckpt_piece want = {
+        .group = "theta",
+        .name = param->name,
+        .dims = param->dims,
+        .shape = {param->dims == 1 ? param->cols : param->rows, param->dims == 1 ? 0 : param->cols},
+        .count = param->dims == 1 ? param->cols : param->rows};
     COV_TRY(cov_ckpt_read(ckpt, &want, w->theta + param->offset));
   }
   return COV_OK;

@@ -1,4 +1,5 @@
-/* The weights of a checkpoint, with everything needed to run the model on them, without MPI. All functions are Local. */
+/* The weights of a checkpoint, with everything needed to run the model on them, without MPI. All functions are Local.
+ */
 #ifndef COVENANT_APPS_EVAL_WEIGHTS_H
 #define COVENANT_APPS_EVAL_WEIGHTS_H
 

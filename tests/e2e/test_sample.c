@@ -1,6 +1,6 @@
 /* covenant-test: timeout=120
- * covenant-eval --checkpoint on the checkpoints of a tiny run: text comes out, the newest good one is found, and what is
- * wrong is said in one line. */
+ * covenant-eval --checkpoint on the checkpoints of a tiny run: text comes out, the newest good one is found, and what
+ * is wrong is said in one line. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +32,8 @@ static void shell(const char *command) {
 /* Exit code of covenant-eval ARGUMENTS, called in the run directory; both streams in `output`. */
 static int eval(const char *arguments) {
   char command[4096];
-  snprintf(command, sizeof command, "cd '%s' && '%s/covenant-eval' %s 2>&1", run.dir, getenv("COVENANT_BIN"), arguments);
+  snprintf(command, sizeof command, "cd '%s' && '%s/covenant-eval' %s 2>&1", run.dir, getenv("COVENANT_BIN"),
+           arguments);
   FILE *f = popen(command, "r");
   assert_non_null(f);
   size_t n = fread(output, 1, sizeof output - 1, f);

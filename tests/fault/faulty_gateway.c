@@ -1,6 +1,6 @@
 /* Linked into covenant-sync-faulty, a covenant-sync that sends damaged payloads: the linker gives it this
- * cov_carrier_post (--wrap). COVTEST_FAULT=KIND:PEER:ROUND says which damage, who sends it and in which round; every copy
- * of that round's payload is damaged, also one that was asked for. All else is the real program. */
+ * cov_carrier_post (--wrap). COVTEST_FAULT=KIND:PEER:ROUND says which damage, who sends it and in which round; every
+ * copy of that round's payload is damaged, also one that was asked for. All else is the real program. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,10 +16,11 @@ cov_status __real_cov_carrier_post(cov_carrier *carrier, int to, const cov_messa
 cov_status __wrap_cov_carrier_post(cov_carrier *carrier, int to, const cov_message_head *head, const void *bytes,
                                    size_t n, cov_post_mode mode, uint64_t *handle);
 
-/* What the first section holds before its indices: its head, then the table of its bins. */
-static uint8_t *indices_of(uint8_t *payload, size_t *table_bytes, const cov_payload_head *head) {
-  *table_bytes = 4 * (size_t)head->bins;
-  return payload + COV_PAYLOAD_HEADER_BYTES + COV_PAYLOAD_SECTION_HEAD_BYTES + *table_bytes;
+/* The first section that has indices (a short tensor is sent whole, without). */
+static uint8_t *indexed_section(uint8_t *payload) {
+  uint8_t *section = payload + COV_PAYLOAD_HEADER_BYTES;
+  while (section[15] != COV_INDEX_PACK12) section += covi_get(section, 8);
+  return section;
 }
 
 static void seal(uint8_t *payload, size_t n) {
@@ -28,8 +29,8 @@ static void seal(uint8_t *payload, size_t n) {
 
 static void damage(const char *kind, uint8_t *payload, size_t *n, cov_message_head *message,
                    const cov_payload_head *head) {
-  size_t table_bytes;
-  uint8_t *indices = indices_of(payload, &table_bytes, head);
+  uint8_t *section = indexed_section(payload), *table = section + COV_PAYLOAD_SECTION_HEAD_BYTES;
+  uint8_t *indices = table + 4 * (size_t)head->bins;
   if (strcmp(kind, "length") == 0) {
     *n -= 8;
   } else if (strcmp(kind, "checksum") == 0) {
@@ -46,11 +47,11 @@ static void damage(const char *kind, uint8_t *payload, size_t *n, cov_message_he
     memset(indices, 0, 3); /* the first two indices are equal */
     seal(payload, *n);
   } else if (strcmp(kind, "value") == 0) {
-    memset(indices - table_bytes, 0xff, 4); /* a bin's value is not a number */
+    memset(table, 0xff, 4); /* a bin's value is not a number */
     seal(payload, *n);
   } else if (strcmp(kind, "code") == 0) {
-    uint64_t kept = covi_get(payload + COV_PAYLOAD_HEADER_BYTES + 16, 8);
-    memset(indices + (kept + 1) / 2 * 3, 0xff, 1); /* with 3 bins of 2 bits, 3 is no code */
+    uint64_t kept = covi_get(section + 16, 8);
+    indices[(kept + 1) / 2 * 3] = 0xff; /* with 3 bins of 2 bits, 3 is no code */
     seal(payload, *n);
   } else if (strcmp(kind, "signature") == 0) {
     payload[*n - 1] ^= 1;

@@ -187,8 +187,10 @@ static void what_cannot_be_is_refused(void **state) {
   open_bench(&b);
   begin(&list);
   cov_pcg64_open(&random, 1);
-  static const cov_sampling bad[] = {{.temperature = -1, .top_p = 1}, {.temperature = NAN, .top_p = 1},
-                                     {.temperature = 1, .top_p = 0},  {.temperature = 1, .top_p = 1.5},
+  static const cov_sampling bad[] = {{.temperature = -1, .top_p = 1},
+                                     {.temperature = NAN, .top_p = 1},
+                                     {.temperature = 1, .top_p = 0},
+                                     {.temperature = 1, .top_p = 1.5},
                                      {.temperature = 1, .top_k = -1, .top_p = 1}};
   for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
     assert_status(cov_generate(b.generator, b.theta, &bad[i], &random, V, 5, &list), COV_EUSAGE);
