@@ -164,7 +164,7 @@ int cmd_launch(int argc, char **argv) {
   cov_status st = cov_args_parse(&program, argc, argv, &l.args);
   if (st == COV_OK) st = cov_args_answer(&program, &l.args, stdout, &answered);
   if (st == COV_OK && !answered) st = work(&l);
-  if (l.lock >= 0) close(l.lock);
+  launch_folder_unlock(&l.lock);
   launch_line_close(&l.line);
   launch_hosts_close(&l.hosts);
   free(l.origins);

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "common/version.h"
 #include "report/state.h"
 
@@ -18,9 +19,43 @@ enum { PATH_BYTES = 4096, VERSION_NAME_BYTES = 14, CPUINFO_LIMIT = 8 << 20, YAML
 
 /* ---- is it free ---- */
 
-static cov_status in_use(const char *dir) {
-  return COV_FAIL(COV_EUSAGE, "%s is in use by another 'covenant launch': wait for its end, or choose another run.dir",
-                  dir);
+/* The line "PID HOST" that the holder wrote into the lock file; false if there is none. */
+static bool read_holder(int fd, char *host, size_t size, long *pid) {
+  char line[320];
+  char *end;
+  ssize_t n = pread(fd, line, sizeof line - 1, 0);
+  if (n <= 0) return false;
+  line[n] = '\0';
+  line[strcspn(line, "\n")] = '\0';
+  *pid = strtol(line, &end, 10);
+  if (*pid <= 0 || *end != ' ') return false;
+  snprintf(host, size, "%s", end + 1);
+  return true;
+}
+
+static cov_status in_use(const char *dir, int fd) {
+  char host[256], who[320] = "";
+  long pid;
+  if (read_holder(fd, host, sizeof host, &pid)) snprintf(who, sizeof who, " (process %ld on host %s)", pid, host);
+  return COV_FAIL(
+      COV_EUSAGE,
+      "%s is in use by another 'covenant launch'%s: wait for its end, stop it with Ctrl-C or kill, or choose "
+      "another run.dir",
+      dir, who);
+}
+
+/* The lock itself ends with its last holder; its line is left only by a launch that was killed. */
+static cov_status write_holder(const char *dir, int fd) {
+  char host[256] = "", line[320];
+  long pid;
+  if (read_holder(fd, host, sizeof host, &pid)) {
+    cov_log_warn("%s was locked by process %ld on host %s, which ended without unlocking it (killed?); taking it over",
+                 dir, pid, host);
+  }
+  if (gethostname(host, sizeof host - 1) != 0 || !*host) snprintf(host, sizeof host, "unknown");
+  int n = snprintf(line, sizeof line, "%ld %s\n", (long)getpid(), host);
+  if (ftruncate(fd, 0) == 0 && pwrite(fd, line, (size_t)n, 0) == n) return COV_OK;
+  return COV_FAIL(COV_EIO, "cannot write %s/lock: %s; make room, or choose another run.dir", dir, strerror(errno));
 }
 
 /* Ranks of a run that was killed a moment ago may still be ending, and they hold the lock too. */
@@ -37,8 +72,9 @@ static cov_status check_lock(const char *dir) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
   if (fd < 0) return COV_OK;
   bool taken = lock_patiently(fd, LOCK_SH) != 0 && errno == EWOULDBLOCK;
+  cov_status st = taken ? in_use(dir, fd) : COV_OK;
   close(fd);
-  return taken ? in_use(dir) : COV_OK;
+  return st;
 }
 
 static bool has_ledger(const cov_config *cfg) {
@@ -108,10 +144,28 @@ cov_status launch_folder_lock(const cov_config *cfg, int *fd, launch_folder_kind
   COV_TRY(cov_dir_make(cfg->run.dir));
   COV_TRY(cov_path(path, sizeof path, "%s/lock", cfg->run.dir));
   *fd = open(path, O_RDWR | O_CREAT, 0666);
-  if (*fd < 0) return COV_FAIL(COV_EIO, "cannot open %s: %s", path, strerror(errno));
-  if (lock_patiently(*fd, LOCK_EX) == 0) return classify(cfg, kind); /* again: another may have run since */
-  if (errno == EWOULDBLOCK) return in_use(cfg->run.dir);
+  if (*fd < 0) {
+    return COV_FAIL(COV_EIO, "cannot open %s: %s; run.dir must be writable for you and have room", path,
+                    strerror(errno));
+  }
+  if (lock_patiently(*fd, LOCK_EX) == 0) {
+    COV_TRY(write_holder(cfg->run.dir, *fd));
+    return classify(cfg, kind); /* again: another may have run since */
+  }
+  if (errno == EWOULDBLOCK) {
+    cov_status st = in_use(cfg->run.dir, *fd);
+    close(*fd);
+    *fd = -1; /* not ours to unlock */
+    return st;
+  }
   return COV_FAIL(COV_EIO, "cannot lock %s: %s; the file system must support flock", path, strerror(errno));
+}
+
+void launch_folder_unlock(int *fd) {
+  if (*fd < 0) return;
+  if (ftruncate(*fd, 0) != 0) cov_log_warn("cannot empty the lock file: %s", strerror(errno)); /* the next one warns */
+  close(*fd);
+  *fd = -1;
 }
 
 /* ---- what was started ---- */

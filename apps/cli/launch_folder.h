@@ -14,9 +14,13 @@ typedef enum {
 /** What the directory holds. COV_EUSAGE if another launch has it locked, or it holds a run and run.resume is never;
  *  COV_EMISMATCH names the setting in which the run there differs. Changes nothing. */
 cov_status launch_folder_check(const cov_config *cfg, launch_folder_kind *kind);
-/** Make the directory and lock RUN/lock, then check as above. *fd stays open for as long as the run goes on; mpirun
- *  inherits it, so that the directory stays locked while ranks end after a launch that was killed. */
+/** Make the directory, lock RUN/lock and write "PID HOST" into it, then check as above. *fd stays open for as long as
+ * the run goes on; mpirun inherits it, so that the directory stays locked while ranks end after a launch that was
+ * killed. */
 cov_status launch_folder_lock(const cov_config *cfg, int *fd, launch_folder_kind *kind);
+/** Empty the lock file and close it. A launch that was killed leaves its line "PID HOST" there; the next one says so.
+ */
+void launch_folder_unlock(int *fd);
 /** run.yaml, origin.yaml, env.json, command, and STATE "running". */
 cov_status launch_folder_write(const cov_config *cfg, const cov_origins *origins, const launch_line *line);
 

@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "comm/finish.h"
 #include "comm/stop.h"
+#include "common/refusal.h"
 #include "common/version.h"
 #include "ledger/bytes.h"
 
@@ -183,7 +184,9 @@ cov_status cov_app_start(cov_app *app) {
                           .shards = (int)shards_of(app),
                           .protocol_version = COV_PROTOCOL_VERSION};
   memcpy(me.config_digest, app->config_digest, 32);
-  COV_TRY(cov_handshake(MPI_COMM_WORLD, &me, &app->wait_start, &app->comms));
+  cov_status st = cov_handshake(MPI_COMM_WORLD, &me, &app->wait_start, &app->comms);
+  if (st != COV_OK && app->comms.refused) return cov_app_refuse(app, st);
+  COV_TRY(st);
   COV_TRY(open_run_files(app));
   return write_start(app);
 }
@@ -191,7 +194,7 @@ cov_status cov_app_start(cov_app *app) {
 int cov_app_finish(cov_app *app, cov_status st) {
   int code = cov_status_exit_code(st);
   if (st != COV_OK) {
-    cov_log_failure(st);
+    if (!app->said) cov_log_failure(st);
     const cov_event_error event = {
         .round = -1, .status = cov_status_name(st), .text = cov_error_text(), .where = cov_error_where()};
     (void)cov_events_error(app->events, &event); /* the log has it too */

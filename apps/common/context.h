@@ -38,6 +38,7 @@ typedef struct {
   cov_comms comms;
   cov_wait wait_start; /* run.start_timeout: for everything before the first round */
   cov_events *events;  /* RUN/events/peer-N-PROGRAM.jsonl; NULL on shards other than 0. Owned */
+  bool said;           /* the failure has been said for all ranks (cov_app_refuse) */
   int lost_peers;      /* before cov_app_finish: other peers of this mpirun that died (cov_mpi_finish) */
 } cov_app;
 

@@ -175,7 +175,8 @@ static void list_set(sync_rank *s, const cov_payload_view **views, int *n, const
     *rejected = &own->view;
     s->rejected = own->bytes;
     cov_log_warn("our payload of round %" PRId64
-                 " came too late for the agreed set; it goes back into the error feedback",
+                 " is not in the agreed set: it came too late, or the others refused it (their logs say why); it goes "
+                 "back into the error feedback",
                  agreed->round);
   }
 }

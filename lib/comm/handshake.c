@@ -52,7 +52,7 @@ static cov_status build(MPI_Comm world, const cov_presence *table, int n, int me
 
 cov_status cov_handshake(MPI_Comm world, const cov_rank_identity *me, const cov_wait *how, cov_comms *out) {
   static const cov_comms nothing = {
-      .outer = MPI_COMM_NULL, .sync = MPI_COMM_NULL, .train = MPI_COMM_NULL, .eval = MPI_COMM_NULL};
+      .outer = MPI_COMM_NULL, .sync = MPI_COMM_NULL, .train = MPI_COMM_NULL, .eval = MPI_COMM_NULL, .odd_rank = -1};
   cov_status st;
   cov_presence mine;
   int rank, n;
@@ -64,7 +64,13 @@ cov_status cov_handshake(MPI_Comm world, const cov_rank_identity *me, const cov_
   if (!table) return COV_FAIL(COV_ENOMEM, "no memory for %d ranks", n);
   cov_presence_make(me, &mine);
   COV_TRY_DONE(cov_coll_allgather(world, &mine, sizeof mine, table, how));
-  COV_TRY_DONE(cov_presence_check(table, n));
+  out->world_rank = rank;
+  st = cov_presence_check(table, n);
+  if (st != COV_OK) {
+    out->refused = st != COV_ENOMEM; /* that may be this rank's alone */
+    out->odd_rank = cov_presence_odd(table, n);
+    goto done;
+  }
   st = build(world, table, n, rank, how, out);
 done:
   free(table);

@@ -32,6 +32,8 @@ typedef struct {
   int n_peers;
   int *gateway_rank; /* [n_peers] world rank of each peer's sync shard 0; -1 if this mpirun has no sync ranks. Owned */
   int has_train, has_sync, has_eval; /* which programs this mpirun holds */
+  int refused;  /* after a failure: 1 if the ranks were all heard and every one has the same verdict */
+  int odd_rank; /* then: first world rank whose config digest is not that of rank 0, or -1 */
 } cov_comms;
 
 /** Collective over `world`; polled, `how` may be NULL. Every rank sends `me` with its host name, boot and pid-namespace
@@ -39,7 +41,7 @@ typedef struct {
  * all, exactly shards 0..n-1 once for each peer 0..peers-1; all ranks of one peer on one host (they share memory). A
  * program that is absent (two mpiruns) is not checked here but through the segment. Every rank gets the same verdict:
  *  COV_OK, or COV_EMISMATCH / COV_EUSAGE with a text that names what is wrong and the ranks. COV_ECOMM at the deadline.
- *  On COV_OK `*out` is owned: cov_comms_destroy. On failure it is empty. */
+ *  On COV_OK `*out` is owned: cov_comms_destroy. On failure it is empty but for world_rank, refused and odd_rank. */
 cov_status cov_handshake(MPI_Comm world, const cov_rank_identity *me, const cov_wait *how, cov_comms *out);
 /** Release the table and the sub-communicators (Collective over each: only after a clean end; `outer` is left to
  *  MPI_Finalize). With clean = 0 it is Local and frees only memory. */

@@ -25,7 +25,9 @@ static const char *name(const cov_presence *p) {
 static cov_status check_alike(const cov_presence *t, int n) {
   for (int r = 1; r < n; r++) {
     if (t[r].protocol_version != t[0].protocol_version) {
-      return COV_FAIL(COV_EMISMATCH, "rank 0 speaks protocol version %u, rank %d (%s) version %u: mixed releases",
+      return COV_FAIL(COV_EMISMATCH,
+                      "rank 0 speaks protocol version %u, rank %d (%s) version %u: mixed releases; install "
+                      "the same build on all hosts (covenant --version)",
                       t[0].protocol_version, r, name(&t[r]), t[r].protocol_version);
     }
   }
@@ -43,6 +45,15 @@ static cov_status check_alike(const cov_presence *t, int n) {
     }
   }
   return COV_OK;
+}
+
+int cov_presence_odd(const cov_presence *table, int n) {
+  int odd = -1;
+  for (int r = n - 1; r > 0; r--) {
+    if (table[r].protocol_version != table[0].protocol_version) return -1;
+    if (memcmp(table[r].config_digest, table[0].config_digest, sizeof table[0].config_digest) != 0) odd = r;
+  }
+  return odd;
 }
 
 static cov_status check_ranges(const cov_presence *t, int n) {

@@ -23,6 +23,9 @@ void cov_presence_make(const cov_rank_identity *me, cov_presence *out);
  *  It terminates the strings of the table. */
 cov_status cov_presence_check(cov_presence *table, int n);
 
+/** First rank whose config digest is not that of rank 0; -1 if there is none, or the releases are mixed (a digest of
+ *  another release says nothing). */
+int cov_presence_odd(const cov_presence *table, int n);
 /** World ranks of (program, peer) in the order of shards to rank[n]; returns how many. peer < 0: of all peers. The
  *  table must have passed the check. */
 int cov_presence_ranks(const cov_presence *table, int n, cov_program program, int peer, int *rank);

@@ -192,7 +192,10 @@ static void a_locked_run_directory_is_refused(void **state) {
   int fd = open(in_base("busy/lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
   assert_int_equal(launch("--dry-run data.dir=data run.dir=busy"), 2);
-  assert_printed("busy is in use by another 'covenant launch'");
+  assert_printed("busy is in use by another 'covenant launch': wait");
+  assert_int_equal(pwrite(fd, "4242 otherhost\n", 15, 0), 15);
+  assert_int_equal(launch("--dry-run data.dir=data run.dir=busy"), 2);
+  assert_printed("busy is in use by another 'covenant launch' (process 4242 on host otherhost): wait");
   close(fd);
   assert_int_equal(launch("--dry-run data.dir=data run.dir=busy"), 0);
 }

@@ -1,0 +1,127 @@
+/* covenant-test: timeout=300
+ * Ranks that cannot make a run together: one line, from one rank, that names what differs, the documented exit code, and
+ * a run directory that can still be used. The programs are started as a user would by hand, with mpirun. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "base/file.h"
+#include "run.h"
+#include "support.h"
+
+static test_run run;
+
+static int prepare(void **state) {
+  (void)state;
+  char command[8192];
+  test_run_prepare(&run);
+  snprintf(run.dir, sizeof run.dir, "%.250s/run", run.folder);
+  snprintf(command, sizeof command,
+           "'%s/covenant' data prepare --input '%s/text.txt' --out '%s/other' --tokenizer bytes --document line --seed 5 "
+           ">'%s/other.log' 2>&1",
+           getenv("COVENANT_BIN"), run.folder, run.folder, run.folder);
+  return system(command);
+}
+
+static size_t add_rank(char *line, size_t used, size_t size, const char *program, int peer, const char *extra) {
+  return used + (size_t)snprintf(line + used, size - used,
+                                 "%s -np 1 '%s/covenant-%s' -c '%s' run.dir='%s' run.peers=2 run.eval_ranks=0 "
+                                 "run.start_timeout=30s --peer %d --shard 0 %s",
+                                 used ? " :" : "mpirun --oversubscribe --bind-to none", getenv("COVENANT_BIN"), program,
+                                 run.config, run.dir, peer, extra);
+}
+
+/* Peer 0 as configured, peer 1 with `extra`; without its sync rank if `ranks` is 3. Output to folder/out. */
+static int start(int ranks, const char *extra) {
+  char line[16384];
+  size_t n = add_rank(line, 0, sizeof line, "train", 0, "");
+  n = add_rank(line, n, sizeof line, "sync", 0, "");
+  n = add_rank(line, n, sizeof line, "train", 1, extra);
+  if (ranks == 4) n = add_rank(line, n, sizeof line, "sync", 1, extra);
+  assert_true(n + 400 < sizeof line);
+  snprintf(line + n, sizeof line - n, " >'%s/out' 2>&1", run.folder);
+  int status = system(line);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void expect_one_line(int ranks, const char *extra, const char *const *words) {
+  char path[400], *text;
+  size_t bytes;
+  int lines = 0;
+  int code = start(ranks, extra);
+  snprintf(path, sizeof path, "%s/out", run.folder);
+  assert_ok(cov_file_read(path, 1 << 20, &text, &bytes));
+  if (code != 9) fail_msg("exit code %d, not 9:\n%s", code, text);
+  for (const char *at = text; (at = strstr(at, "error: ")); at++) lines++;
+  if (lines != 1) fail_msg("%d lines of errors:\n%s", lines, text);
+  for (; *words; words++) {
+    if (!strstr(text, *words)) fail_msg("'%s' is not in:\n%s", *words, text);
+  }
+  free(text);
+  assert_false(cov_file_exists(run.dir)); /* nothing was written */
+}
+
+#define EXPECT(ranks, extra, ...) expect_one_line(ranks, extra, (const char *const[]){__VA_ARGS__, NULL})
+
+static void settings_that_differ_are_named(void **state) {
+  (void)state;
+  EXPECT(4, "train.lr=0.25", "train.lr is 0.25 here and ", "at rank 0; 'here' is rank 2, peer 1");
+  EXPECT(4, "model.ffn=96", "model.ffn is 96 here and 64 at rank 0");
+  EXPECT(4, "sync.topk=32 sync.inner_steps=5", "sync.inner_steps is 5 here and 4 at rank 0");
+}
+
+static void data_that_differ_are_named(void **state) {
+  (void)state;
+  char extra[320], theirs[320];
+  snprintf(extra, sizeof extra, "data.dir='%s/other'", run.folder);
+  snprintf(theirs, sizeof theirs, "%s/other (identity ", run.folder);
+  EXPECT(4, extra, "the data differ: rank 0 has ", "/data (identity ", "rank 2 of peer 1 has ", theirs);
+}
+
+static void ranks_that_do_not_fit_are_counted(void **state) {
+  (void)state;
+  EXPECT(4, "run.peers=3", "rank 0 was told of 2 peers, rank 2 (train, peer 1) of 3");
+  EXPECT(3, "", "no rank is sync shard 0 of peer 1 (each of 2 peers needs 1)");
+}
+
+static void the_same_line_works_once_it_is_right(void **state) {
+  (void)state;
+  assert_int_equal(start(4, ""), 0);
+  assert_string_equal(test_run_state(&run), "done");
+}
+
+/* On several hosts the paths agree and the data may not: launch cannot see that, its STATE and exit code can. */
+static void launch_passes_the_reason_on(void **state) {
+  (void)state;
+  char command[8192], path[400], *text;
+  size_t bytes;
+  snprintf(run.dir, sizeof run.dir, "%.250s/launched", run.folder);
+  snprintf(command, sizeof command,
+           "mkdir '%s/bin' && cp '%s/covenant' '%s/bin/' && ln -s '%s/covenant-train' '%s/covenant-eval' '%s/bin/' && "
+           "printf '#!/bin/sh\\nexec \"%s/covenant-sync\" \"$@\" train.lr=0.25\\n' >'%s/bin/covenant-sync' && chmod +x "
+           "'%s/bin/covenant-sync' && '%s/bin/covenant' launch -c '%s' run.dir='%s' >'%s/out' 2>&1",
+           run.folder, getenv("COVENANT_BIN"), run.folder, getenv("COVENANT_BIN"), getenv("COVENANT_BIN"), run.folder,
+           getenv("COVENANT_BIN"), run.folder, run.folder, run.folder, run.config, run.dir, run.folder);
+  int status = system(command);
+  assert_true(WIFEXITED(status));
+  assert_int_equal(WEXITSTATUS(status), 9);
+  assert_string_equal(test_run_state(&run), "failed");
+  snprintf(path, sizeof path, "%s/STATE", run.dir);
+  assert_ok(cov_file_read(path, 1 << 16, &text, &bytes));
+  assert_non_null(strstr(text, "COV_EMISMATCH: train.lr is 0.25 here and "));
+  free(text);
+  test_run_start(&run, "launched", NULL); /* the same directory, with programs that fit */
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "done");
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(settings_that_differ_are_named),       cmocka_unit_test(data_that_differ_are_named),
+      cmocka_unit_test(ranks_that_do_not_fit_are_counted),    cmocka_unit_test(the_same_line_works_once_it_is_right),
+      cmocka_unit_test(launch_passes_the_reason_on),
+  };
+  return cmocka_run_group_tests(tests, prepare, NULL);
+}
