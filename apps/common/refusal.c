@@ -14,7 +14,7 @@ enum { TEXT_BYTES = 1024 };
 typedef struct {
   char settings[COV_CONFIG_IDENTITY_LIMIT]; /* identity text, zero-terminated */
   char data_dir[COV_CONFIG_TEXT_BYTES];
-  char data[65];     /* hash of the manifest's identity, hex */
+  char data[65]; /* hash of the manifest's identity, hex */
 } possession;
 
 static cov_status describe(const cov_app *app, possession *out) {
@@ -63,7 +63,8 @@ static void say(const cov_app *app, cov_status st, const char *text) {
   (void)COV_FAIL(st, "%s", text);
   cov_log_failure(st);
   cov_run_state state;
-  if (cov_state_read(app->cfg.run.dir, &state, reason) != COV_OK || state != COV_RUN_RUNNING) return; /* not by launch */
+  if (cov_state_read(app->cfg.run.dir, &state, reason) != COV_OK || state != COV_RUN_RUNNING)
+    return; /* not by launch */
   snprintf(reason, sizeof reason, "%s: %.400s", cov_status_name(st), text);
   (void)cov_state_write(app->cfg.run.dir, COV_RUN_FAILED, reason); /* the log has it too */
 }

@@ -1,6 +1,6 @@
 /* covenant-test: timeout=300
- * Ranks that cannot make a run together: one line, from one rank, that names what differs, the documented exit code, and
- * a run directory that can still be used. The programs are started as a user would by hand, with mpirun. */
+ * Ranks that cannot make a run together: one line, from one rank, that names what differs, the documented exit code,
+ * and a run directory that can still be used. The programs are started as a user would by hand, with mpirun. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,10 +18,11 @@ static int prepare(void **state) {
   char command[8192];
   test_run_prepare(&run);
   snprintf(run.dir, sizeof run.dir, "%.250s/run", run.folder);
-  snprintf(command, sizeof command,
-           "'%s/covenant' data prepare --input '%s/text.txt' --out '%s/other' --tokenizer bytes --document line --seed 5 "
-           ">'%s/other.log' 2>&1",
-           getenv("COVENANT_BIN"), run.folder, run.folder, run.folder);
+  snprintf(
+      command, sizeof command,
+      "'%s/covenant' data prepare --input '%s/text.txt' --out '%s/other' --tokenizer bytes --document line --seed 5 "
+      ">'%s/other.log' 2>&1",
+      getenv("COVENANT_BIN"), run.folder, run.folder, run.folder);
   return system(command);
 }
 
@@ -119,8 +120,8 @@ static void launch_passes_the_reason_on(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(settings_that_differ_are_named),       cmocka_unit_test(data_that_differ_are_named),
-      cmocka_unit_test(ranks_that_do_not_fit_are_counted),    cmocka_unit_test(the_same_line_works_once_it_is_right),
+      cmocka_unit_test(settings_that_differ_are_named),    cmocka_unit_test(data_that_differ_are_named),
+      cmocka_unit_test(ranks_that_do_not_fit_are_counted), cmocka_unit_test(the_same_line_works_once_it_is_right),
       cmocka_unit_test(launch_passes_the_reason_on),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);
