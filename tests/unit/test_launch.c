@@ -220,6 +220,26 @@ static void a_lock_of_a_dead_launch_is_taken_over(void **state) {
   for (int i = 0; i < 4; i++) unlink(in_base(names[i]));
 }
 
+/* The library's tests know many kinds of damage; here, that launch sees it before anything starts. */
+static void damaged_data_are_found_before_the_start(void **state) {
+  (void)state;
+  char command[4096];
+  snprintf(command, sizeof command, "cd '%s' && rm -rf hurt && cp -r data hurt && truncate -s -7 hurt/train-00000.npy",
+           base_folder);
+  assert_int_equal(system(command), 0);
+  assert_int_equal(launch("data.dir=hurt run.dir=h run.peers=2"), 3);
+  assert_printed("hurt/train-00000.npy");
+  assert_printed("it was cut off or changed");
+  assert_int_equal(unlink(in_base("hurt/train-00000.npy")), 0);
+  assert_int_equal(launch("data.dir=hurt run.dir=h run.peers=2"), 3);
+  assert_printed("hurt/train-00000.npy");
+  snprintf(command, sizeof command, "cd '%s' && cp data/heldout-00000.npy hurt/train-00000.npy", base_folder);
+  assert_int_equal(system(command), 0);
+  assert_int_equal(launch("data.dir=hurt run.dir=h run.peers=2"), 3);
+  assert_printed("hurt/train-00000.npy");
+  assert_false(cov_file_exists(in_base("h")));
+}
+
 static void a_file_in_the_way_is_named(void **state) {
   (void)state;
   static const char *const names[] = {"bin/mpirun", "bin/covenant-train", "bin/covenant-sync", "bin/covenant-eval"};
@@ -268,6 +288,7 @@ int main(void) {
       cmocka_unit_test(a_used_run_directory_is_gone_on_with_or_refused),
       cmocka_unit_test(a_locked_run_directory_is_refused),
       cmocka_unit_test(a_lock_of_a_dead_launch_is_taken_over),
+      cmocka_unit_test(damaged_data_are_found_before_the_start),
       cmocka_unit_test(a_file_in_the_way_is_named),
       cmocka_unit_test(a_missing_mpirun_is_named),
       cmocka_unit_test(help_is_on_one_screen),

@@ -1,6 +1,6 @@
 /* covenant-test: timeout=60
- * The messages in docs/troubleshooting.md are the exact words of the programs: each is looked for in the sources, where a
- * text may be cut into several literals. */
+ * The messages in docs/troubleshooting.md are the exact words of the programs: each is looked for in the sources, where
+ * a text may be cut into several literals. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,7 +50,8 @@ static void the_words_are_those_of_the_programs(void **state) {
     char *end = strchr(line + 3, '`');
     assert_non_null(end);
     *end = '\0';
-    if (!strstr(sources, line + 3)) fail_msg("no program says '%s' any more: correct docs/troubleshooting.md", line + 3);
+    if (!strstr(sources, line + 3))
+      fail_msg("no program says '%s' any more: correct docs/troubleshooting.md", line + 3);
     rows++;
   }
   assert_true(rows >= 30);
