@@ -308,7 +308,11 @@ cov_status launch_folder_verdict(const char *run_dir, const char *otherwise) {
   if (state == COV_RUN_FAILED) return COV_FAIL(status_of(reason), "%s failed: %s", run_dir, reason);
   if (state == COV_RUN_RUNNING) {
     snprintf(reason, sizeof reason, "COV_ECOMM: %s", otherwise);
-    COV_TRY(cov_state_write(run_dir, COV_RUN_FAILED, reason));
+    if (cov_state_write(run_dir, COV_RUN_FAILED, reason) != COV_OK) {
+      snprintf(reason, sizeof reason, "%.400s", cov_error_text());
+      return COV_FAIL(COV_EIO, "%s failed: %s; and %s. Make room, then the same launch goes on with what was written",
+                      run_dir, otherwise, reason);
+    }
     return COV_FAIL(COV_ECOMM, "%s failed: %s", run_dir, otherwise);
   }
   printf("%s: %s%s%s\n", cov_state_name(state), run_dir, *reason ? ", " : "", reason);

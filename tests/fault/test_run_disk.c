@@ -125,11 +125,31 @@ static void the_disk_is_read_only(void **state) {
   check_end();
 }
 
+/* Ledger, metrics and events are on the full disk too: nothing can be written down, so the run must not go on. */
+static void the_run_directory_is_full(void **state) {
+  (void)state;
+  char command[900];
+  need_mounts();
+  clear_disk();
+  change_disk(0, "size=100k");
+  test_run_start(&run, "disk/run", (const char *const[]){"exchange.link_timeout=8s", NULL});
+  assert_int_equal(test_run_wait(&run), 5);
+  assert_string_equal(test_run_state(&run), "running"); /* nobody could write how it ended */
+  change_disk(0, "size=64m");
+  snprintf(command, sizeof command, "'%s/covenant' ledger verify '%s'/peers/*/ledger >/dev/null",
+           getenv("COVENANT_BIN"), run.dir);
+  test_run_start(&run, "disk/run", (const char *const[]){"exchange.link_timeout=8s", NULL});
+  assert_int_equal(test_run_wait(&run), 0);
+  check_end();
+  assert_int_equal(system(command), 0);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_disk_is_full_for_a_while),
       cmocka_unit_test(the_disk_stays_full),
       cmocka_unit_test(the_disk_is_read_only),
+      cmocka_unit_test(the_run_directory_is_full),
   };
   return cmocka_run_group_tests(tests, prepare, clean);
 }

@@ -81,7 +81,22 @@ static void data_errors_exit_with_3_and_files_with_5(void **state) {
   (void)state;
   put("bad.txt", "abc\n\n\xff\n");
   assert_int_equal(run("prepare --input bad.txt --out y --tokenizer bytes"), 3);
-  assert_printed("bad.txt is not valid UTF-8");
+  assert_printed("bad.txt is not valid UTF-8 text at byte offset 5 (line 3, byte 0xff); convert it with iconv");
+  put("empty.txt", "");
+  assert_int_equal(run("prepare --input empty.txt --out y --tokenizer bytes"), 3);
+  assert_printed("a split into training and held-out text needs two or more");
+  put("short.txt", "one\n\ntwo\n\nthree\n");
+  assert_int_equal(run("prepare --input short.txt --out y --tokenizer bytes"), 3);
+  assert_printed("give more text, or raise --heldout");
+  put("key.jsonl", "{\"text\": \"a\"}\n{\"body\": \"b\"}\n");
+  assert_int_equal(run("prepare --input key.jsonl --out y --tokenizer bytes"), 3);
+#ifdef COVENANT_HAVE_JANSSON
+  assert_printed("key.jsonl, line 2: the record has no such text key");
+  put("broken.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"b\n");
+  assert_int_equal(run("prepare --input broken.jsonl --out y --tokenizer bytes"), 3);
+  assert_printed("broken.jsonl, line 3: not a JSON record");
+#endif
+  assert_false(cov_file_exists(in_base("y/manifest.yaml"))); /* and nothing else that passes for data */
   assert_int_equal(run("prepare --input absent.txt --out y"), 5);
   assert_int_equal(run("stats y"), 3);
   assert_printed("holds no prepared data");

@@ -200,6 +200,60 @@ static void a_locked_run_directory_is_refused(void **state) {
   assert_int_equal(launch("--dry-run data.dir=data run.dir=busy"), 0);
 }
 
+/* The lock ends with a process that is killed, what it wrote into the file does not. mpirun is one that ends at once.
+ */
+static void a_lock_of_a_dead_launch_is_taken_over(void **state) {
+  (void)state;
+  static const char *const names[] = {"bin/mpirun", "bin/covenant-train", "bin/covenant-sync", "bin/covenant-eval"};
+  for (int i = 0; i < 4; i++) assert_int_equal(chmod(put(names[i], "#!/bin/sh\ncp dead/lock seen\n"), 0755), 0);
+  assert_ok(cov_dir_make(in_base("dead")));
+  put("dead/lock", "4242 otherhost\n");
+  assert_int_equal(launch_with("PATH=bin:$PATH", "data.dir=data run.dir=dead run.peers=2"), 6);
+  assert_printed("dead was locked by process 4242 on host otherhost, which ended without unlocking it");
+  char *held = text_of("seen"), *left = text_of("dead/lock");
+  assert_true(strtol(held, NULL, 10) > 1 && strtol(held, NULL, 10) != 4242); /* while it ran: its own */
+  assert_string_equal(left, "");
+  assert_int_equal(launch_with("PATH=bin:$PATH", "data.dir=data run.dir=dead run.peers=2"), 6);
+  assert_null(strstr(output, "which ended without unlocking it"));
+  free(held);
+  free(left);
+  for (int i = 0; i < 4; i++) unlink(in_base(names[i]));
+}
+
+/* The library's tests know many kinds of damage; here, that launch sees it before anything starts. */
+static void damaged_data_are_found_before_the_start(void **state) {
+  (void)state;
+  char command[4096];
+  snprintf(command, sizeof command, "cd '%s' && rm -rf hurt && cp -r data hurt && truncate -s -7 hurt/train-00000.npy",
+           base_folder);
+  assert_int_equal(system(command), 0);
+  assert_int_equal(launch("data.dir=hurt run.dir=h run.peers=2"), 3);
+  assert_printed("hurt/train-00000.npy");
+  assert_printed("it was cut off or changed");
+  assert_int_equal(unlink(in_base("hurt/train-00000.npy")), 0);
+  assert_int_equal(launch("data.dir=hurt run.dir=h run.peers=2"), 3);
+  assert_printed("hurt/train-00000.npy");
+  snprintf(command, sizeof command, "cd '%s' && cp data/heldout-00000.npy hurt/train-00000.npy", base_folder);
+  assert_int_equal(system(command), 0);
+  assert_int_equal(launch("data.dir=hurt run.dir=h run.peers=2"), 3);
+  assert_printed("hurt/train-00000.npy");
+  assert_false(cov_file_exists(in_base("h")));
+}
+
+static void a_file_in_the_way_is_named(void **state) {
+  (void)state;
+  static const char *const names[] = {"bin/mpirun", "bin/covenant-train", "bin/covenant-sync", "bin/covenant-eval"};
+  for (int i = 0; i < 4; i++) assert_int_equal(chmod(put(names[i], "#!/bin/sh\n"), 0755), 0);
+  put("way", "");
+  assert_int_equal(launch_with("PATH=bin:$PATH", "data.dir=data run.dir=way/r run.peers=2"), 5);
+  assert_printed("cannot make the folder way/r: Not a directory");
+  assert_int_equal(mkdir(in_base("odd"), 0777), 0);
+  assert_int_equal(mkdir(in_base("odd/lock"), 0777), 0);
+  assert_int_equal(launch_with("PATH=bin:$PATH", "data.dir=data run.dir=odd run.peers=2"), 5);
+  assert_printed("run.dir must be writable for you and have room");
+  for (int i = 0; i < 4; i++) unlink(in_base(names[i]));
+}
+
 static void a_missing_mpirun_is_named(void **state) {
   (void)state;
   static const char *const names[] = {"bin/covenant-train", "bin/covenant-sync", "bin/covenant-eval"};
@@ -233,6 +287,9 @@ int main(void) {
       cmocka_unit_test(mistakes_are_found_before_the_start),
       cmocka_unit_test(a_used_run_directory_is_gone_on_with_or_refused),
       cmocka_unit_test(a_locked_run_directory_is_refused),
+      cmocka_unit_test(a_lock_of_a_dead_launch_is_taken_over),
+      cmocka_unit_test(damaged_data_are_found_before_the_start),
+      cmocka_unit_test(a_file_in_the_way_is_named),
       cmocka_unit_test(a_missing_mpirun_is_named),
       cmocka_unit_test(help_is_on_one_screen),
   };
