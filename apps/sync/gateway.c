@@ -409,6 +409,10 @@ int64_t cov_gateway_saved_by_all(const cov_gateway *gw) {
   return oldest;
 }
 
+int cov_gateway_lost_peers(const cov_gateway *gw) {
+  return cov_carrier_lost_links(gw->carrier) + gw->n_absent;
+}
+
 static bool all_final(const cov_gateway *gw) {
   for (int i = 0; i < gw->n_remote; i++) {
     const cov_remote *r = &gw->remote[i];
@@ -452,7 +456,7 @@ cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {
   while (!all_final(gw) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
   COV_TRY(compare_final(gw));
   COV_TRY(cov_ledger_append_close(gw->ledger, gw->outer->hash, reason));
-  gw->app->lost_peers = cov_carrier_lost_links(gw->carrier);
+  gw->app->lost_peers = cov_gateway_lost_peers(gw);
   (void)cov_carrier_close(&gw->carrier, farewell_s); /* who does not say goodbye has its results all the same */
   return COV_OK;
 }

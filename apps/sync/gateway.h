@@ -44,6 +44,7 @@ typedef struct {
   cov_remote *remote; /* [peers], self included */
   int n_remote;
   cov_resume resume;                                 /* where the run goes on */
+  int n_absent;                                      /* peers that stay out of it: they were lost before that round */
   int64_t tokens;                                    /* of all agreed sets so far */
   double idle_s;                                     /* time in turns in which nothing came */
   uint64_t sent_bytes_before, received_bytes_before; /* counters at the end of the last round */
@@ -72,6 +73,8 @@ cov_slot *cov_gateway_slot(cov_gateway *gateway, int32_t peer);
 cov_status cov_gateway_saved(cov_gateway *gateway, int64_t round);
 /** Round of the newest checkpoint that every member has, as far as we know: not to be removed. 0: none. */
 int64_t cov_gateway_saved_by_all(const cov_gateway *gateway);
+/** Peers of this mpirun that are not there any more (cov_mpi_finish). */
+int cov_gateway_lost_peers(const cov_gateway *gateway);
 /** After the last round: stay until the others have it too, compare final state hashes, close the ledger. */
 cov_status cov_gateway_end(cov_gateway *gateway, cov_close_reason reason);
 /** Bytes over all links since the last call. */

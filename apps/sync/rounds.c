@@ -297,7 +297,7 @@ static cov_status finish(sync_rank *s, int64_t t) {
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
   COV_TRY(begin_saving(s, t + 1, true));
   if (s->is_gateway) {
-    cov_segment_lost_peers_set(s->segment, cov_carrier_lost_links(s->gateway.carrier));
+    cov_segment_lost_peers_set(s->segment, cov_gateway_lost_peers(&s->gateway));
     announce_end(s, t);
   }
   st = finish_saving(s);
