@@ -1,5 +1,6 @@
 /* `covenant launch`: start all programs of a run with one mpirun, and say how the run ended. */
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -115,6 +116,8 @@ static cov_status build(launch *l) {
 static void describe(const launch_outcome *how, char *text, size_t size) {
   if (how->interrupts > 1) {
     snprintf(text, size, "ended at once on request, in the middle of a round");
+  } else if (how->interrupts == 1 && WIFSIGNALED(how->wait_status) && WTERMSIG(how->wait_status) == SIGUSR1) {
+    snprintf(text, size, "stopped on request while mpirun was starting; the same launch starts it again");
   } else if (WIFSIGNALED(how->wait_status)) {
     snprintf(text, size, "mpirun was ended by signal %d and no program said how the run ended",
              WTERMSIG(how->wait_status));

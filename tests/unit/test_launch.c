@@ -220,6 +220,18 @@ static void a_lock_of_a_dead_launch_is_taken_over(void **state) {
   for (int i = 0; i < 4; i++) unlink(in_base(names[i]));
 }
 
+/* mpirun passes signals on only when it is up; before, the one that asks for a stop ends it. */
+static void a_stop_during_the_start_is_no_mystery(void **state) {
+  (void)state;
+  static const char *const names[] = {"bin/mpirun", "bin/covenant-train", "bin/covenant-sync", "bin/covenant-eval"};
+  for (int i = 0; i < 4; i++) {
+    assert_int_equal(chmod(put(names[i], "#!/bin/sh\nkill -TERM $PPID\nexec sleep 50\n"), 0755), 0);
+  }
+  assert_int_equal(launch_with("PATH=bin:$PATH", "data.dir=data run.dir=early run.peers=2"), 6);
+  assert_printed("stopped on request while mpirun was starting; the same launch starts it again");
+  for (int i = 0; i < 4; i++) unlink(in_base(names[i]));
+}
+
 /* The library's tests know many kinds of damage; here, that launch sees it before anything starts. */
 static void damaged_data_are_found_before_the_start(void **state) {
   (void)state;
@@ -288,6 +300,7 @@ int main(void) {
       cmocka_unit_test(a_used_run_directory_is_gone_on_with_or_refused),
       cmocka_unit_test(a_locked_run_directory_is_refused),
       cmocka_unit_test(a_lock_of_a_dead_launch_is_taken_over),
+      cmocka_unit_test(a_stop_during_the_start_is_no_mystery),
       cmocka_unit_test(damaged_data_are_found_before_the_start),
       cmocka_unit_test(a_file_in_the_way_is_named),
       cmocka_unit_test(a_missing_mpirun_is_named),
