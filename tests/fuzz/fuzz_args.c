@@ -23,9 +23,9 @@ static void resolve(const cov_args_program *program, const cov_args *args) {
   size_t answer_bytes = 0;
   FILE *out = open_memstream(&answer, &answer_bytes);
   if (!out) abort();
-  (void)cov_args_answer(program, args, out, &answered); /* a refusal is as good as an answer here */
+  cov_status st = cov_args_answer(program, args, out, &answered); /* a refusal is as good as an answer here */
   if (fclose(out) != 0) abort();
-  if (answered && answer_bytes == 0 && !args->help_config) abort();
+  if (st == COV_OK && answered && answer_bytes == 0 && !args->help_config) abort();
   free(answer);
   (void)cov_args_config(args, &cfg, &origins);
 }
