@@ -206,13 +206,13 @@ static cov_status verify_ids(const char *what, const int32_t *ids, int64_t R, in
   return COV_OK;
 }
 
-static cov_status open_pass(cov_llama *m, const float *theta, const cov_llama_batch *batch, int with_targets,
-                            covi_pass *pass) {
+static cov_status open_pass(cov_llama *m, const cov_llama_source *source, const cov_llama_batch *batch,
+                            int with_targets, covi_pass *pass) {
   if (batch->B < 1 || batch->T < 1 || batch->T > m->shape.seq_len || batch->B > m->rows / batch->T) {
     return COV_FAIL(COV_EUSAGE, "micro-batch of %lld x %lld; this model has buffers for length %lld, %lld positions",
                     (long long)batch->B, (long long)batch->T, (long long)m->shape.seq_len, (long long)m->rows);
   }
-  *pass = (covi_pass){.m = m, .theta = theta, .batch = batch, .R = batch->B * batch->T};
+  *pass = (covi_pass){.m = m, .source = source, .batch = batch, .R = batch->B * batch->T};
   COV_TRY(verify_ids("token", batch->tokens, pass->R, batch->T, m->config.vocab, 0));
   if (!with_targets) return COV_OK;
   if (!batch->targets) return COV_FAIL(COV_EUSAGE, "a loss was asked for, but the micro-batch has no targets");
@@ -225,23 +225,55 @@ int64_t cov_llama_count_targets(const cov_llama_batch *batch) {
   return count;
 }
 
-cov_status cov_llama_grad(cov_llama *model, const float *theta, const cov_llama_batch *batch, float grad_scale,
-                          float *grad, cov_llama_loss *loss) {
+/* The whole space in memory. */
+typedef struct {
+  const float *theta;
+  float *grad;
+} flat_space;
+
+static cov_status flat_open(void *arg, int with_grad, cov_llama_unit *unit) {
+  const flat_space *space = arg;
+  unit->theta = space->theta + unit->first;
+  unit->grad = with_grad ? space->grad + unit->first : NULL;
+  return COV_OK;
+}
+
+static cov_status flat_close(void *arg, const cov_llama_unit *unit) {
+  (void)arg;
+  (void)unit;
+  return COV_OK;
+}
+
+static cov_llama_source flat_source(flat_space *space) {
+  return (cov_llama_source){.open = flat_open, .close = flat_close, .arg = space};
+}
+
+cov_status cov_llama_grad_units(cov_llama *model, const cov_llama_source *source, const cov_llama_batch *batch,
+                                float grad_scale, cov_llama_loss *loss) {
   covi_pass pass;
   if (model->shape.evaluate_only) return COV_FAIL(COV_EUSAGE, "this model was created for evaluation only");
   if (!isfinite(grad_scale)) return COV_FAIL(COV_EUSAGE, "gradient scale %g is not finite", (double)grad_scale);
-  COV_TRY(open_pass(model, theta, batch, 1, &pass));
-  pass.grad = grad;
+  COV_TRY(open_pass(model, source, batch, 1, &pass));
+  pass.with_grad = 1;
   pass.grad_scale = grad_scale;
   COV_TRY(covi_llama_forward(&pass, 1));
   COV_TRY(covi_llama_head(&pass, NULL, loss));
   return covi_llama_backward(&pass);
 }
 
+cov_status cov_llama_grad(cov_llama *model, const float *theta, const cov_llama_batch *batch, float grad_scale,
+                          float *grad, cov_llama_loss *loss) {
+  flat_space space = {.theta = theta, .grad = grad};
+  const cov_llama_source source = flat_source(&space);
+  return cov_llama_grad_units(model, &source, batch, grad_scale, loss);
+}
+
 cov_status cov_llama_evaluate(cov_llama *model, const float *theta, const cov_llama_batch *batch, double *row_nats,
                               cov_llama_loss *loss) {
   covi_pass pass;
-  COV_TRY(open_pass(model, theta, batch, 1, &pass));
+  flat_space space = {.theta = theta};
+  const cov_llama_source source = flat_source(&space);
+  COV_TRY(open_pass(model, &source, batch, 1, &pass));
   COV_TRY(covi_llama_forward(&pass, 0));
   return covi_llama_head(&pass, row_nats, loss);
 }
@@ -249,7 +281,9 @@ cov_status cov_llama_evaluate(cov_llama *model, const float *theta, const cov_ll
 cov_status cov_llama_logits(cov_llama *model, const float *theta, const cov_llama_batch *batch, int64_t first_row,
                             int64_t n_rows, float *logits) {
   covi_pass pass;
-  COV_TRY(open_pass(model, theta, batch, 0, &pass));
+  flat_space space = {.theta = theta};
+  const cov_llama_source source = flat_source(&space);
+  COV_TRY(open_pass(model, &source, batch, 0, &pass));
   if (first_row < 0 || n_rows < 0 || first_row > pass.R - n_rows) {
     return COV_FAIL(COV_EUSAGE, "logits of %lld rows from %lld on; the micro-batch has %lld", (long long)n_rows,
                     (long long)first_row, (long long)pass.R);

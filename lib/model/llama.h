@@ -81,6 +81,31 @@ typedef struct {
 
 typedef struct cov_llama cov_llama;
 
+/* Where a pass finds weights and leaves gradients. The space is cut into *units*, each contiguous: unit 0 is the
+ * embedding table, units 1 .. L the layers, unit L + 1 the final norm and, untied, the output projection. A pass opens
+ * a unit when it needs it and closes it behind that, so that a replica may be shared out over ranks: opening gathers,
+ * closing reduces. One unit is open at a time. Order: 0, 1 .. L, L + 1 forward; then, with gradients,
+ * the unit of the output projection, L + 1, L .. 1, 0. */
+typedef struct {
+  int64_t unit;
+  int64_t first, elems; /* elements of the flat space; padding behind the last tensor included */
+  const float *theta;   /* [elems], valid while the unit is open */
+  float *grad;          /* [elems], added to; NULL without gradients */
+} cov_llama_unit;
+
+typedef struct {
+  /* Fill in theta, and grad if `with_grad`; unit, first and elems are set. */
+  cov_status (*open)(void *arg, int with_grad, cov_llama_unit *unit);
+  /* What was added to unit->grad since it was opened is complete. */
+  cov_status (*close)(void *arg, const cov_llama_unit *unit);
+  void *arg;
+} cov_llama_source;
+
+/** Units of the model: L + 2. */
+int64_t cov_llama_n_units(const cov_llama_config *config);
+/** Sets unit, first and elems of unit `index`; the pointers become NULL. `params` is the table of `config`. */
+void cov_llama_unit_of(const cov_llama_config *config, const cov_params *params, int64_t index, cov_llama_unit *unit);
+
 /** Allocates every buffer once (COV_MEM_ACTIVATIONS, COV_MEM_SCRATCH); later calls allocate nothing. `ops` is borrowed
  *  until destroy, `place` is copied; its scratch field is ignored (the model has its own). `params` is borrowed until
  *  destroy and must be the table that cov_llama_params made from `config`. COV_EUSAGE if the place's dtype or space
@@ -106,6 +131,10 @@ int64_t cov_llama_count_targets(const cov_llama_batch *batch);
  *  to judge (optim/clip.h). */
 cov_status cov_llama_grad(cov_llama *model, const float *theta, const cov_llama_batch *batch, float grad_scale,
                           float *grad, cov_llama_loss *loss);
+/** The same over units. Collective over whatever the source is collective over; a failure of the source is passed up
+ *  and leaves units open. */
+cov_status cov_llama_grad_units(cov_llama *model, const cov_llama_source *source, const cov_llama_batch *batch,
+                                float grad_scale, cov_llama_loss *loss);
 /** Forward pass only. `row_nats`, if not NULL, is double[B*T] on the host and gets the loss of every position (0 where
  *  it is not counted). Errors as above. */
 cov_status cov_llama_evaluate(cov_llama *model, const float *theta, const cov_llama_batch *batch, double *row_nats,

@@ -61,8 +61,8 @@ struct cov_llama {
 /* One call's arguments. */
 typedef struct {
   cov_llama *m;
-  const float *theta;
-  float *grad; /* NULL: forward only */
+  const cov_llama_source *source;
+  int with_grad; /* 0: forward only */
   float grad_scale;
   const cov_llama_batch *batch;
   int64_t R; /* batch->B * batch->T */

@@ -203,6 +203,80 @@ static void blocks_of_the_head_do_not_matter(void **state) {
   close_model(&f);
 }
 
+/* A source that lends one unit at a time, in memory of its own: what is read or written outside an open unit shows. */
+typedef struct {
+  fixture *f;
+  float *theta, *grad; /* copies of the open unit */
+  float *sum;          /* [span] gradients of closed units */
+  int open;
+  int64_t order[32], n_opened;
+} lender;
+
+static cov_status lend(void *arg, int with_grad, cov_llama_unit *unit) {
+  lender *d = arg;
+  assert_int_equal(d->open, 0);
+  d->open = 1;
+  d->theta = floats(unit->elems);
+  d->grad = floats(unit->elems);
+  memcpy(d->theta, d->f->theta + unit->first, (size_t)unit->elems * sizeof(float));
+  unit->theta = d->theta;
+  unit->grad = with_grad ? d->grad : NULL;
+  assert_true(d->n_opened < 32);
+  d->order[d->n_opened++] = unit->unit;
+  return COV_OK;
+}
+
+static cov_status take_back(void *arg, const cov_llama_unit *unit) {
+  lender *d = arg;
+  assert_int_equal(d->open, 1);
+  d->open = 0;
+  for (int64_t e = 0; e < unit->elems; e++) d->sum[unit->first + e] += d->grad[e];
+  free(d->theta);
+  free(d->grad);
+  return COV_OK;
+}
+
+static void units_are_lent_one_at_a_time(void **state) {
+  (void)state;
+  static const int64_t order[2][11] = {{0, 1, 2, 3, 3, 3, 2, 1, 0}, {0, 1, 2, 3, 0, 3, 2, 1, 0}};
+  for (int tied = 0; tied < 2; tied++) {
+    fixture f;
+    cov_llama_config config = tiny_config(tied, 2);
+    cov_llama_loss whole, lent;
+    open_model(&f, &config, full);
+    lender d = {.f = &f, .sum = floats(f.params.span)};
+    const cov_llama_source source = {.open = lend, .close = take_back, .arg = &d};
+    assert_ok(cov_llama_grad(f.model, f.theta, &f.batch, 0.5f, f.grad, &whole));
+    assert_ok(cov_llama_grad_units(f.model, &source, &f.batch, 0.5f, &lent));
+    assert_true(whole.loss_sum == lent.loss_sum);
+    assert_int_equal(d.n_opened, 9);
+    assert_memory_equal(d.order, order[tied], 9 * sizeof(int64_t));
+    for (int64_t e = 0; e < f.params.span; e++) assert_float_equal(d.sum[e], f.grad[e], 1e-6);
+    free(d.sum);
+    close_model(&f);
+  }
+}
+
+/* A source that fails is heard. */
+static cov_status refuse(void *arg, int with_grad, cov_llama_unit *unit) {
+  (void)arg;
+  (void)with_grad;
+  return unit->unit == 2 ? COV_FAIL(COV_ECOMM, "unit 2 is gone") : lend(arg, with_grad, unit);
+}
+
+static void a_failing_source_is_passed_up(void **state) {
+  (void)state;
+  fixture f;
+  cov_llama_config config = tiny_config(1, 2);
+  cov_llama_loss loss;
+  open_model(&f, &config, full);
+  lender d = {.f = &f, .sum = floats(f.params.span)};
+  const cov_llama_source source = {.open = refuse, .close = take_back, .arg = &d};
+  assert_int_equal(cov_llama_grad_units(f.model, &source, &f.batch, 0.5f, &loss), COV_ECOMM);
+  free(d.sum);
+  close_model(&f);
+}
+
 static void gradients_accumulate_over_sequences(void **state) {
   (void)state;
   cov_llama_config config = tiny_config(1, 2);
@@ -368,6 +442,8 @@ int main(void) {
       cmocka_unit_test(gradients_own_heads_recomputed),
       cmocka_unit_test(recomputing_changes_no_bit),
       cmocka_unit_test(blocks_of_the_head_do_not_matter),
+      cmocka_unit_test(units_are_lent_one_at_a_time),
+      cmocka_unit_test(a_failing_source_is_passed_up),
       cmocka_unit_test(gradients_accumulate_over_sequences),
       cmocka_unit_test(later_tokens_do_not_reach_earlier_logits),
       cmocka_unit_test(evaluation_agrees_with_training),
