@@ -68,4 +68,13 @@ static inline void covi_put(uint8_t *at, uint64_t value, int bytes) {
   for (int i = 0; i < bytes; i++) at[i] = (uint8_t)(value >> 8 * i);
 }
 
+/* Code `at` of a stream of codes of `bits` bits. */
+static inline unsigned covi_get_code(const uint8_t *packed, int64_t at, int bits) {
+  int64_t bit = at * bits;
+  int shift = (int)(bit % 8);
+  unsigned value = (unsigned)packed[bit / 8] >> shift;
+  if (shift + bits > 8) value |= (unsigned)packed[bit / 8 + 1] << (8 - shift);
+  return value & ((1u << bits) - 1u);
+}
+
 #endif

@@ -5,6 +5,7 @@
 
 #include "sparseloco/fixed.h"
 #include "sparseloco/float_env.h"
+#include "sparseloco/payload_reader.h"
 #include "sparseloco/state_hash.h"
 
 static int compare_doubles(const void *a, const void *b) {
@@ -62,6 +63,7 @@ typedef struct {
   const cov_outer_params *params;
   const cov_payload_view **set; /* ascending peer number */
   int n_set;
+  cov_payload_reader *reader; /* [n_set]: before the next chunk of the current tensor */
   cov_clip clip;
   float *entry; /* [n_set * bins]: clipped table of the current tensor */
   /* One chunk's accumulation. count is all zero between chunks. */
@@ -91,8 +93,9 @@ static cov_status check_theta(const cov_shard *shard, const float *theta, cov_la
   return COV_OK;
 }
 
-/* Clip factors of tensor t, and factor times value for each bin of each payload. */
+/* Clip factors of tensor t, factor times value for each bin of each payload, readers before the first own band. */
 static void prepare_tensor(outer_work *w, int t) {
+  for (int i = 0; i < w->n_set; i++) cov_payload_reader_open(&w->reader[i], w->set[i], t, w->shard->part[t].band);
   describe_clip(w->set, w->n_set, t, w->params->clip, &w->clip);
   for (int i = 0; i < w->n_set; i++) {
     const float *table = w->set[i]->tensor[t].table;
@@ -101,17 +104,17 @@ static void prepare_tensor(outer_work *w, int t) {
   }
 }
 
-/* Index and clipped value of chunk c as payload i sent them. */
-static void read_entries(const outer_work *w, int i, int t, int64_t c, uint16_t *index, float *value) {
-  const cov_payload_view *view = w->set[i];
-  int k = view->grid->tensor[t].k, bins = view->head.bins;
+/* Index and clipped value of the next chunk as payload i sent them. */
+static void read_entries(const outer_work *w, int i, uint16_t *index, float *value) {
+  cov_payload_reader *reader = &w->reader[i];
+  int k = reader->shape->k, bins = w->set[i]->head.bins;
   if (bins == 0) {
-    cov_payload_chunk(view, t, c, index, value);
+    cov_payload_reader_values(reader, index, value);
     for (int j = 0; j < k; j++) value[j] = (float)(w->clip.factor[i] * (double)value[j]);
     return;
   }
   uint8_t code[COV_CHUNK_ELEMS_MAX];
-  cov_payload_codes(view, t, c, index, code);
+  cov_payload_reader_codes(reader, index, code);
   for (int j = 0; j < k; j++) value[j] = w->entry[i * bins + code[j]];
 }
 
@@ -143,7 +146,7 @@ static void apply_chunk(outer_work *w, int t, int64_t c, float *band, float *vel
   float value[COV_CHUNK_ELEMS_MAX];
   int n_touched = 0;
   for (int i = 0; i < w->n_set; i++) {
-    read_entries(w, i, t, c, index, value);
+    read_entries(w, i, index, value);
     for (int j = 0; j < gt->k; j++) {
       uint16_t at = index[j];
       if (w->count[at]++ == 0) {
@@ -223,10 +226,11 @@ cov_status cov_outer_apply(const cov_shard *shard, const cov_payload_view *const
   w->params = params;
   w->n_set = n_set;
   w->set = calloc(n, sizeof *w->set);
+  w->reader = calloc(n, sizeof *w->reader);
   w->clip.norm = calloc(n, sizeof *w->clip.norm);
   w->clip.factor = calloc(n, sizeof *w->clip.factor);
   w->entry = calloc(n * bins + 1, sizeof *w->entry);
-  if (!w->set || !w->clip.norm || !w->clip.factor || !w->entry)
+  if (!w->set || !w->reader || !w->clip.norm || !w->clip.factor || !w->entry)
     COV_FAIL_DONE(COV_ENOMEM, "outer step with %d payloads", n_set);
   COV_TRY_DONE(cov_set_sort(set, n_set, w->set));
   cov_float_env env;
@@ -235,6 +239,7 @@ cov_status cov_outer_apply(const cov_shard *shard, const cov_payload_view *const
   cov_float_env_leave(&env);
 done:
   free(w->set);
+  free(w->reader);
   free(w->clip.norm);
   free(w->clip.factor);
   free(w->entry);

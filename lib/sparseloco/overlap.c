@@ -1,5 +1,7 @@
 #include "sparseloco/overlap.h"
 
+#include "sparseloco/payload_reader.h"
+
 int64_t cov_overlap_count(const uint16_t *a, const uint16_t *b, int n) {
   int64_t shared = 0;
   for (int i = 0, j = 0; i < n && j < n;) {
@@ -17,9 +19,12 @@ double cov_overlap_payloads(const cov_payload_view *a, const cov_payload_view *b
   int64_t shared = 0, total = 0;
   for (int t = 0; t < a->grid->n; t++) {
     const cov_grid_tensor *gt = &a->grid->tensor[t];
+    cov_payload_reader reader_a, reader_b;
+    cov_payload_reader_open(&reader_a, a, t, 0);
+    cov_payload_reader_open(&reader_b, b, t, 0);
     for (int64_t c = 0; c < gt->n_chunks; c++) {
-      cov_payload_chunk(a, t, c, of_a, value);
-      cov_payload_chunk(b, t, c, of_b, value);
+      cov_payload_reader_values(&reader_a, of_a, value);
+      cov_payload_reader_values(&reader_b, of_b, value);
       shared += cov_overlap_count(of_a, of_b, gt->k);
     }
     total += gt->n_kept;

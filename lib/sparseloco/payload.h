@@ -112,7 +112,8 @@ cov_status cov_payload_check(const uint8_t *payload, size_t bytes, const cov_pay
                              cov_payload_view *view);
 void cov_payload_close(cov_payload_view *view);
 
-/** Chunk c of tensor t: index[k], value[k] as decoded. */
+/** Chunk c of tensor t: index[k], value[k] as decoded. Reads its band from the start: for a look at one chunk; sweeps
+ * use a reader (payload_reader.h). */
 void cov_payload_chunk(const cov_payload_view *view, int t, int64_t c, uint16_t *index, float *value);
 /** The same with codes instead of values; not for COV_QUANT_NONE. */
 void cov_payload_codes(const cov_payload_view *view, int t, int64_t c, uint16_t *index, uint8_t *code);

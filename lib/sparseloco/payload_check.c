@@ -82,14 +82,6 @@ static cov_status check_head(const uint8_t *payload, const cov_payload_head *hea
   return COV_OK;
 }
 
-static unsigned get_code(const uint8_t *packed, int64_t at, int bits) {
-  int64_t bit = at * bits;
-  int shift = (int)(bit % 8);
-  unsigned value = (unsigned)packed[bit / 8] >> shift;
-  if (shift + bits > 8) value |= (unsigned)packed[bit / 8 + 1] << (8 - shift);
-  return value & ((1u << bits) - 1u);
-}
-
 /* Indices of every chunk: strictly ascending and inside. With k = chunk_elems there are none on the wire. */
 static cov_status check_indices(const cov_grid *grid, int t, const uint8_t *packed) {
   const cov_grid_tensor *gt = &grid->tensor[t];
@@ -116,7 +108,7 @@ static cov_status check_codes(const char *name, const covi_section *s, const uin
     table[b] = cov_float_from_bits(bits);
   }
   for (int64_t j = 0; j < (int64_t)s->n_kept; j++) {
-    unsigned code = get_code(packed, j, s->code_bits);
+    unsigned code = covi_get_code(packed, j, s->code_bits);
     if (code >= s->bins) return REFUSE("%s: code %u of %d bins", name, code, s->bins);
     counts[code]++;
   }
@@ -216,52 +208,4 @@ void cov_payload_close(cov_payload_view *view) {
   free(view->tables);
   free(view->counts);
   memset(view, 0, sizeof *view);
-}
-
-static void read_indices(const cov_payload_view *view, int t, int64_t c, uint16_t *index) {
-  const cov_grid_tensor *gt = &view->grid->tensor[t];
-  const uint8_t *packed = view->tensor[t].indices;
-  if (packed) {
-    cov_unpack12(packed, c * gt->k, gt->k, index);
-  } else {
-    for (int i = 0; i < gt->k; i++) index[i] = (uint16_t)i;
-  }
-}
-
-void cov_payload_codes(const cov_payload_view *view, int t, int64_t c, uint16_t *index, uint8_t *code) {
-  int k = view->grid->tensor[t].k;
-  read_indices(view, t, c, index);
-  for (int i = 0; i < k; i++) code[i] = (uint8_t)get_code(view->tensor[t].codes, c * k + i, view->code_bits);
-}
-
-void cov_payload_chunk(const cov_payload_view *view, int t, int64_t c, uint16_t *index, float *value) {
-  const cov_payload_tensor *tensor = &view->tensor[t];
-  int k = view->grid->tensor[t].k;
-  read_indices(view, t, c, index);
-  for (int i = 0; i < k; i++) {
-    int64_t at = c * k + i;
-    value[i] = tensor->table ? tensor->table[get_code(tensor->codes, at, view->code_bits)]
-                             : cov_float_from_bits((uint32_t)covi_get(tensor->codes + 4 * at, 4));
-  }
-}
-
-static void add_back(const cov_payload_view *view, const cov_shard *shard, float *feedback, cov_layout layout) {
-  uint16_t index[COV_CHUNK_ELEMS_MAX];
-  float value[COV_CHUNK_ELEMS_MAX];
-  for (int t = 0; t < shard->grid->n; t++) {
-    const cov_grid_tensor *gt = &shard->grid->tensor[t];
-    const cov_shard_part *part = &shard->part[t];
-    float *own = feedback + cov_shard_offset(shard, layout, t);
-    for (int64_t c = part->chunk; c < part->chunk + part->n_chunks; c++) {
-      cov_payload_chunk(view, t, c, index, value);
-      for (int i = 0; i < gt->k; i++) own[cov_grid_elem(gt, c, index[i]) - part->elem] += value[i];
-    }
-  }
-}
-
-void cov_payload_give_back(const cov_payload_view *view, const cov_shard *shard, float *feedback, cov_layout layout) {
-  cov_float_env env;
-  cov_float_env_enter(&env);
-  add_back(view, shard, feedback, layout);
-  cov_float_env_leave(&env);
 }

@@ -1,0 +1,25 @@
+/* Reading a checked payload in order: chunk after chunk of one tensor, from the start of any band. This is the fast way
+ * to the entries and the only one whose cost does not depend on where they are; sweeps over theta hold one reader a
+ * payload. All functions are Local; readers of one view may be used by different threads. */
+#ifndef COVENANT_SPARSELOCO_PAYLOAD_READER_H
+#define COVENANT_SPARSELOCO_PAYLOAD_READER_H
+
+#include "sparseloco/payload.h"
+
+/* Where a reader is. A plain value: copy it to come back to a place. Nothing to close. */
+typedef struct {
+  const cov_payload_view *view;     /* borrowed */
+  const cov_payload_tensor *tensor; /* borrowed */
+  const cov_grid_tensor *shape;     /* borrowed */
+  int64_t at;                       /* first entry of the next chunk, in the tensor's kept space */
+} cov_payload_reader;
+
+/** Stand before the first chunk of `band` of tensor t; band = its number of bands: at the end. */
+void cov_payload_reader_open(cov_payload_reader *reader, const cov_payload_view *view, int t, int64_t band);
+/** The next chunk: index[k] ascending, code[k]. Not for COV_QUANT_NONE. Chunks follow each other in the order of the
+ *  tensor, across bands; reading past the last one is a mistake of the caller. */
+void cov_payload_reader_codes(cov_payload_reader *reader, uint16_t *index, uint8_t *code);
+/** The next chunk with decoded values instead of codes; for every quantiser. */
+void cov_payload_reader_values(cov_payload_reader *reader, uint16_t *index, float *value);
+
+#endif
