@@ -250,20 +250,36 @@ static void print_bytes(const summary *s) {
   printf("\n");
 }
 
+/* Of the rows from `first` on. */
+static double column_sum(const summary *s, const char *name, int64_t first) {
+  double sum = 0, v;
+  int column = cov_csv_column(&s->metrics, name);
+  for (int64_t i = first; i < s->metrics.n_rows; i++) {
+    if (cov_csv_number(&s->metrics, i, column, &v) == COV_OK && v > 0) sum += v;
+  }
+  return sum;
+}
+
+/* The wait before the first round is that for the start of all programs. */
+static void print_delay(const summary *s) {
+  double compute = column_sum(s, "compute_s", 1), idle = column_sum(s, "idle_s", 1);
+  if (s->cfg.sync.delay == 0 || compute <= 0) return;
+  printf("delay      %" PRId64 " from round %" PRId64
+         " on: exchange and outer step ran beside the next inner steps, which took %.1f %% of the time of training\n",
+         s->cfg.sync.delay, s->cfg.sync.delay_from, 100 * compute / (compute + idle));
+}
+
 static void print_time(const summary *s) {
   static const char *const parts[] = {"compute_s", "encode_s", "exchange_s", "apply_s"};
   double sum[4] = {0}, total = 0;
   for (int k = 0; k < 4; k++) {
-    int column = cov_csv_column(&s->metrics, parts[k]);
-    for (int64_t i = 0; i < s->metrics.n_rows; i++) {
-      double v;
-      if (cov_csv_number(&s->metrics, i, column, &v) == COV_OK && v > 0) sum[k] += v;
-    }
+    sum[k] = column_sum(s, parts[k], 0);
     total += sum[k];
   }
   if (total <= 0) return;
   printf("time       %.1f s in rounds: inner steps %.1f %%, encoding %.1f %%, exchange %.1f %%, outer step %.1f %%\n",
          total, 100 * sum[0] / total, 100 * sum[1] / total, 100 * sum[2] / total, 100 * sum[3] / total);
+  print_delay(s);
 }
 
 /* ---- the command ---- */

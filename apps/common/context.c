@@ -215,6 +215,7 @@ int cov_app_finish(cov_app *app, cov_status st) {
 
 void cov_app_segment_params(const cov_app *app, cov_segment_params *out) {
   *out = (cov_segment_params){.peer = (int)app->peer, .span = app->params.span};
+  out->own_start = app->cfg.sync.delay > 0;
   out->n_members[COV_PROGRAM_TRAIN] = (int)app->cfg.run.ranks_per_peer;
   out->n_members[COV_PROGRAM_SYNC] = (int)app->cfg.run.sync_ranks;
   out->n_members[COV_PROGRAM_EVAL] = (int)app->cfg.run.eval_ranks;

@@ -7,6 +7,7 @@
 #include "comm/collective.h"
 #include "common/loop_settings.h"
 #include "ledger/record.h"
+#include "sparseloco/keep.h"
 
 static cov_status reduce_over_shards(void *context, int64_t *values, size_t n, cov_reduce_op op) {
   cov_outer *outer = context;
@@ -122,7 +123,7 @@ cov_status cov_outer_init(cov_outer *outer, uint64_t seed) {
 cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload) {
   const cov_reducer reducer = {.reduce = reduce_over_shards, .context = outer};
   size_t counts[64];
-  COV_TRY(cov_encoder_encode(outer->encoder, cov_segment_theta(outer->segment), cov_segment_work(outer->segment),
+  COV_TRY(cov_encoder_encode(outer->encoder, cov_segment_start(outer->segment), cov_segment_work(outer->segment),
                              outer->feedback, &reducer));
   cov_encoder_piece(outer->encoder, outer->piece);
   COV_TRY(cov_coll_gatherv(outer->comm, 0, outer->piece, outer->piece_bytes, outer->pieces, outer->pieces_bytes, counts,
@@ -133,6 +134,61 @@ cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint
                            payload);
   }
   return cov_agree(outer->comm, st, &outer->how);
+}
+
+cov_status cov_outer_reset(cov_outer *outer) {
+  const float *theta = cov_segment_theta(outer->segment);
+  float *start = cov_segment_start(outer->segment);
+  if (start == theta) return COV_OK;
+  cov_shard_copy(&outer->part, start, COV_LAYOUT_SPAN, theta, COV_LAYOUT_SPAN);
+  return cov_coll_barrier(outer->comm, &outer->how);
+}
+
+/* Ranks other than the gateway: a copy of our own payload, and a view of it. */
+static cov_status receive_own(cov_outer *outer, const cov_app *app, uint8_t **bytes, cov_payload_view *view) {
+  cov_payload_head head;
+  cov_payload_expect expect;
+  cov_status st = buffer(COV_MEM_PAYLOAD, outer->payload_bytes, bytes);
+  COV_TRY(cov_agree(outer->comm, st, &outer->how));
+  COV_TRY(cov_coll_bcast(outer->comm, 0, *bytes, outer->payload_bytes, &outer->how));
+  COV_TRY(cov_payload_peek(*bytes, outer->payload_bytes, &head));
+  cov_outer_expect(outer, app, (int64_t)head.round, &expect);
+  return cov_payload_check(*bytes, outer->payload_bytes, &expect, view);
+}
+
+static cov_status keep_payload(cov_outer *outer, const cov_app *app, const cov_payload_view *own, int n_peers) {
+  uint8_t *bytes = NULL;
+  cov_payload_view copy = {0};
+  cov_status st = COV_OK;
+  int32_t peers = n_peers;
+  COV_TRY(cov_coll_bcast(outer->comm, 0, &peers, sizeof peers, &outer->how));
+  if (outer->shard != 0) {
+    st = receive_own(outer, app, &bytes, &copy);
+    own = &copy;
+  } else if (outer->shards > 1) {
+    COV_TRY(cov_agree(outer->comm, COV_OK, &outer->how));
+    uint8_t *sent = NULL; /* a broadcast takes what it sends as it takes what it receives */
+    memcpy(&sent, &own->bytes, sizeof sent);
+    COV_TRY(cov_coll_bcast(outer->comm, 0, sent, outer->payload_bytes, &outer->how));
+  }
+  if (st == COV_OK) {
+    st = cov_keep_payload(&outer->part, own, &outer->step, peers, cov_segment_theta(outer->segment),
+                          cov_segment_start(outer->segment));
+  }
+  cov_payload_close(&copy);
+  cov_mem_free(bytes);
+  return st;
+}
+
+cov_status cov_outer_keep(cov_outer *outer, const cov_app *app, const cov_payload_view *own, int n_peers) {
+  cov_status st = COV_OK;
+  if (app->cfg.sync.delay_keep == COV_CFG_KEEP_PAYLOAD) {
+    st = keep_payload(outer, app, own, n_peers);
+  } else {
+    cov_keep_progress(&outer->part, cov_segment_theta(outer->segment), cov_segment_work(outer->segment),
+                      cov_segment_start(outer->segment));
+  }
+  return cov_agree(outer->comm, st, &outer->how); /* a barrier too: all parts are written behind it */
 }
 
 cov_status cov_outer_share(cov_outer *outer, int *n, uint8_t **set, uint8_t **rejected, int *more) {

@@ -1,7 +1,9 @@
 /* The outer state of one peer on one sync rank: theta (in the segment, shared), error feedback, encoder, and the
  * outer step on this rank's bands. Rank 0 of the peer's sync ranks is the gateway; it holds whole payloads.
  *
- *   cov_outer_encode    theta, work -> this peer's payload (at the gateway)
+ *   cov_outer_encode    start, work -> this peer's payload (at the gateway)
+ *   cov_outer_reset     what the next round starts from: theta
+ *   cov_outer_keep      the same while the outer step is still to come: theta and what this peer did itself
  *   cov_outer_share     the agreed payloads from the gateway to all sync ranks of the peer
  *   cov_outer_finish    apply, give back, hash
  *
@@ -50,8 +52,13 @@ cov_status cov_outer_init(cov_outer *outer, uint64_t seed);
 cov_status cov_outer_hash(cov_outer *outer);
 /** payload[payload_bytes] at the gateway (elsewhere NULL); `head` is read at the gateway. */
 cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload);
+/** start <- theta, unless they are the same memory. */
+cov_status cov_outer_reset(cov_outer *outer);
+/** start <- theta moved by what this peer did in the round that was just encoded (sparseloco/keep.h). `own`: its
+ *  payload, at the gateway; n_peers: members of the present epoch, at the gateway. Needs a segment with own_start. */
+cov_status cov_outer_keep(cov_outer *outer, const cov_app *app, const cov_payload_view *own, int n_peers);
 /** The agreed payloads, set[n] (gateway: in; others: out, allocated here with cov_mem_alloc, payload_bytes each), and
- *  our own where it was not accepted (`rejected`, or NULL), and the word `more` (1: there is another round). */
+ *  our own where it was not accepted (`rejected`, or NULL), and the word `more` (of the gateway). */
 cov_status cov_outer_share(cov_outer *outer, int *n, uint8_t **set, uint8_t **rejected, int *more);
 /** Apply views[n], give `rejected` back into the error feedback (NULL: nothing), new hash in outer->hash.
  *  `round`: number of rounds done after this. */

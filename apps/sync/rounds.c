@@ -25,6 +25,8 @@ typedef struct {
   cov_round_times times;
   int64_t start; /* round that the run begins or goes on with */
   bool is_gateway;
+  bool ahead;    /* training is in a round whose predecessor is still being exchanged (sync.delay) */
+  bool stopping; /* all peers have agreed to stop; the round in training is the last */
   uint8_t *set[COV_LEDGER_MAX_MEMBERS]; /* ranks other than the gateway: payloads of the round, owned */
   uint8_t *rejected;                    /* likewise */
 } sync_rank;
@@ -209,7 +211,28 @@ static int64_t last_round(const cov_app *app) {
   return stop_after > 0 && stop_after < app->cfg.run.rounds ? stop_after : app->cfg.run.rounds;
 }
 
-/* From the agreement to theta_{t+1}. *more = 0: this was the last round. */
+/* What the gateway tells the other ranks about the next round. */
+enum { NO_ROUND, ANOTHER_ROUND, LAST_ROUND };
+
+/* Behind round t. A round that training is already in is finished even if the peers have agreed to stop: whether it is
+ * does not depend on the peer, so all of them end with the same one. */
+static int next_round(const sync_rank *s, int64_t t) {
+  if (s->stopping || t + 1 >= last_round(s->app)) return NO_ROUND;
+  if (!cov_gateway_round(&s->gateway)->stop) return ANOTHER_ROUND;
+  return s->ahead ? LAST_ROUND : NO_ROUND;
+}
+
+/* Does the exchange of round t run while round t + 1 computes? The same for all peers: settings and the agreement
+ * decide. In front of a checkpoint it does not, so that what is saved is the state between two rounds, without payloads
+ * that are still under way; nor in the last round. */
+static bool overlaps(const sync_rank *s, int64_t t) {
+  const cov_config *cfg = &s->app->cfg;
+  int64_t every = cfg->checkpoint.every_rounds;
+  bool saved = every > 0 && (t + 1) % every == 0;
+  return cfg->sync.delay > 0 && t >= cfg->sync.delay_from && t + 1 < last_round(s->app) && !saved && !s->stopping;
+}
+
+/* From the agreement to theta_{t+1}. *more = NO_ROUND: this was the last one. */
 static cov_status step(sync_rank *s, int64_t t, int *more) {
   static cov_payload_view store[COV_LEDGER_MAX_MEMBERS + 1]; /* one rank a process, one round at a time */
   const cov_payload_view *views[COV_LEDGER_MAX_MEMBERS + 1] = {0}, *rejected = NULL;
@@ -222,7 +245,7 @@ static cov_status step(sync_rank *s, int64_t t, int *more) {
     s->times.wait_s = s->gateway.idle_s - idle;
     if (st == COV_OK) {
       list_set(s, views, &n, &rejected);
-      *more = t + 1 < last_round(s->app) && !cov_gateway_round(&s->gateway)->stop;
+      *more = next_round(s, t);
     }
   }
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
@@ -237,11 +260,31 @@ static cov_status step(sync_rank *s, int64_t t, int *more) {
       s->set[n] = NULL;
     }
   }
+  s->stopping = s->stopping || *more == LAST_ROUND;
   st = cov_agree(s->outer.comm, st, &s->outer.how);
   if (st == COV_OK) st = cov_outer_finish(&s->outer, views, n, rejected, t + 1);
   s->times.apply_s = cov_clock_s() - start;
   release_set(s, store, opened);
   return st;
+}
+
+static void start_training(sync_rank *s, int64_t t) {
+  if (s->is_gateway) cov_doorbell_ring(cov_segment_theta_bell(s->segment), (uint32_t)(t + 1));
+}
+
+/* Round t has been encoded and is on its way: training goes on with round t + 1 at once. */
+static cov_status go_ahead(sync_rank *s, int64_t t) {
+  const cov_payload_view *own = NULL;
+  int n_peers = 0;
+  s->ahead = overlaps(s, t);
+  if (!s->ahead) return COV_OK;
+  if (s->is_gateway) {
+    own = &cov_gateway_slot(&s->gateway, (int32_t)s->app->peer)->view;
+    n_peers = cov_ledger_head_get(s->gateway.ledger)->n_members;
+  }
+  COV_TRY(cov_outer_keep(&s->outer, s->app, own, n_peers));
+  start_training(s, t + 1);
+  return COV_OK;
 }
 
 static cov_status run_round(sync_rank *s, int64_t t, int *more) {
@@ -250,7 +293,10 @@ static cov_status run_round(sync_rank *s, int64_t t, int *more) {
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
   COV_TRY(begin_saving(s, t, false));
   s->times.begin_s = cov_clock_s();
-  if (s->is_gateway) cov_doorbell_ring(cov_segment_theta_bell(s->segment), (uint32_t)(t + 1));
+  if (!s->ahead) {
+    COV_TRY(cov_outer_reset(&s->outer));
+    start_training(s, t);
+  }
   COV_TRY(wait_for_training(s, t));
   if (s->is_gateway && (!cov_segment_train_read(s->segment, &train) || train.round != t)) {
     st = COV_FAIL(COV_EBUG, "training rang for round %" PRId64 " but reported on round %" PRId64, t, train.round);
@@ -258,6 +304,7 @@ static cov_status run_round(sync_rank *s, int64_t t, int *more) {
   if (st == COV_OK) st = wait_for_saving(s);
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
   COV_TRY(encode(s, t, &train));
+  COV_TRY(go_ahead(s, t));
   COV_TRY(step(s, t, more));
   return s->is_gateway ? cov_status_round(&s->writer, &s->gateway, &train, &s->times) : COV_OK;
 }
@@ -317,7 +364,7 @@ static cov_status run(sync_rank *s) {
   s->writer.terminal = s->app->cfg.log.console == COV_CFG_CONSOLE_LINE;
   s->writer.start_round = s->start;
   int64_t t = s->start - 1;
-  int more = s->start < last_round(s->app);
+  int more = s->start < last_round(s->app) ? ANOTHER_ROUND : NO_ROUND;
   while (more) COV_TRY(run_round(s, ++t, &more));
   return finish(s, t);
 }

@@ -9,7 +9,7 @@
 
 /* Seconds of the parts of one round at this peer. */
 typedef struct {
-  double begin_s; /* moment (cov_clock_s) at which theta was handed to training */
+  double begin_s; /* moment (cov_clock_s) at which the one before was done */
   double encode_s, exchange_s, wait_s, apply_s;
 } cov_round_times;
 

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "comm/member.h"
 #include "comm/stop.h"
@@ -14,6 +15,7 @@ typedef struct {
   cov_inner *inner;
   cov_moments moments;
   int told_stop; /* 1: the stop bell was rung by this process */
+  double idle_s; /* spent waiting for the weights of the present round */
 } trainer;
 
 /* Somebody asked this process for the end. It only passes that on: sync ends the run at the round's end, for all peers
@@ -61,6 +63,7 @@ static void post_report(trainer *t, int64_t round, const cov_inner_report *r) {
                              .tokens = r->positions,
                              .inner_steps = r->steps,
                              .compute_s = r->compute_s,
+                             .idle_s = t->idle_s,
                              .tokens_per_s = r->compute_s > 0.0 ? (double)r->positions / r->compute_s : 0.0};
   _Static_assert(sizeof report.sample_digest == sizeof r->sample_digest, "one digest, two places");
   memcpy(report.sample_digest, r->sample_digest, sizeof report.sample_digest);
@@ -85,10 +88,12 @@ static cov_status train_rounds(trainer *t, int64_t *rounds) {
   const size_t bytes = (size_t)t->app->params.span * sizeof *work;
   for (;; ++*rounds) {
     cov_inner_report report;
+    const double begin_s = cov_clock_s();
     COV_TRY(await_theta(t, *rounds));
+    t->idle_s = cov_clock_s() - begin_s;
     if (is_over(t, *rounds)) return cov_moments_save_final(&t->moments, *rounds);
     COV_TRY(cov_moments_save(&t->moments, *rounds));
-    memcpy(work, cov_segment_theta(t->segment), bytes);
+    memcpy(work, cov_segment_start(t->segment), bytes);
     COV_TRY(cov_inner_round(t->inner, *rounds, work, &report));
     post_report(t, *rounds, &report);
     cov_doorbell_ring(cov_segment_inner_bell(t->segment), (uint32_t)(*rounds + 1));

@@ -52,7 +52,9 @@ static cov_status plan_layout(cov_segment_head *h, const cov_segment_params *p) 
   h->slots_at = COV_SEGMENT_PAGE_BYTES;
   h->theta_at = h->slots_at + page_up((uint64_t)slots * sizeof(cov_member_slot));
   h->work_at = h->theta_at + part;
-  h->bytes = h->work_at + part;
+  h->own_start = p->own_start ? 1 : 0;
+  h->start_at = p->own_start ? h->work_at + part : h->theta_at;
+  h->bytes = h->work_at + (p->own_start ? 2 : 1) * part;
   return COV_OK;
 }
 
@@ -183,10 +185,11 @@ static cov_status check_header(const cov_segment_head *h, const cov_segment_reco
   memset(&want, 0, sizeof want);
   params->peer = h->peer;
   params->span = h->span;
+  params->own_start = h->own_start != 0;
   for (int i = 0; i < COV_PROGRAM_COUNT; i++) params->n_members[i] = (int)h->n_members[i];
   memcpy(params->layout_digest, h->layout_digest, sizeof h->layout_digest);
   if (plan_layout(&want, params) != COV_OK || want.slots_at != h->slots_at || want.theta_at != h->theta_at ||
-      want.work_at != h->work_at || want.bytes != h->bytes || h->bytes != r->bytes) {
+      want.work_at != h->work_at || want.start_at != h->start_at || want.bytes != h->bytes || h->bytes != r->bytes) {
     return COV_FAIL(COV_EDATA, "the segment of peer %d contradicts itself", r->peer);
   }
   return COV_OK;
@@ -201,6 +204,12 @@ static cov_status check_wanted(const cov_segment_params *have, const cov_segment
                     "train and sync of peer %d have different models (span %" PRId64 " and %" PRId64
                     "): give both programs the same configuration",
                     want->peer, have->span, want->span);
+  }
+  if (have->own_start != want->own_start) {
+    return COV_FAIL(COV_EMISMATCH,
+                    "train and sync of peer %d differ in sync.delay: give both programs the same "
+                    "configuration",
+                    want->peer);
   }
   return COV_OK;
 }
@@ -316,4 +325,8 @@ float *cov_segment_theta(cov_segment *segment) {
 
 float *cov_segment_work(cov_segment *segment) {
   return part(segment, 1);
+}
+
+float *cov_segment_start(cov_segment *segment) {
+  return part(segment, segment->params.own_start ? 2 : 0);
 }

@@ -5,18 +5,19 @@
  * serves one mpirun or two. Pages are reserved at creation, so a lack of memory is COV_ENOMEM, not SIGBUS, and the size
  * is sealed. The memory lives as long as some process has it mapped.
  *
- * In the file: header page (identity, protocol words, mailboxes), member table, theta f32[span], work f32[span];
- * each part starts at a multiple of 4 KiB.
+ * In the file: header page (identity, protocol words, mailboxes), member table, theta f32[span], work f32[span], and,
+ * if the outer step may come a round late, start f32[span]; each part starts at a multiple of 4 KiB.
  *
  * The words (who writes, who waits). Bells count what is done, so 0 means "nothing yet":
  *
  *   word         writer            reader       meaning
- *   theta_bell   sync shard 0      train        t + 1: theta_t, the start of round t, is in `theta`
+ *   theta_bell   sync shard 0      train        t + 1: the weights that round t starts from are in `start`
  *   inner_bell   train shard 0     sync         t + 1: theta' of round t is in `work`, train statistics are posted
  *   stop_bell    any member        all          1: somebody asked for the end at the next round boundary
  *   end_bell     sync shard 0      train, eval  t + 1: round t was the last one; leave after theta_bell reaches t + 2
- *   start_bell   sync shard 0      train        r + 1: the run goes on from round r, whose checkpoint train loads (0:
- * none) save word    sync shard 0      train, sync  theta_r and all that belongs to it is to be saved; set before
+ *   start_bell   sync shard 0      train        r + 1: the run goes on from round r, whose checkpoint train loads
+ *                                               (0: none)
+ *   save word    sync shard 0      train, sync  theta_r and all that belongs to it is to be saved; set before
  * theta_bell save failed  any member        sync shard 0 its part of the checkpoint of round r could not be written
  *   theta lock   sync shard 0      eval         seqlock around every change of `theta`
  *   eval box     eval              sync         latest held-out loss
@@ -35,7 +36,7 @@
 #include "comm/program.h"
 #include "comm/wait.h"
 
-enum { COV_SEGMENT_VERSION = 2, COV_SEGMENT_MEMBERS_MAX = 1024 };
+enum { COV_SEGMENT_VERSION = 3, COV_SEGMENT_MEMBERS_MAX = 1024 };
 
 typedef struct cov_segment cov_segment;
 
@@ -43,7 +44,8 @@ typedef struct {
   int peer;
   int n_members[COV_PROGRAM_COUNT]; /* slots of the member table; creator only: who opens learns them */
   int64_t span;                     /* elements of the flat parameter space, padding included (cov_params.span) */
-  uint8_t layout_digest[32];        /* cov_params_digest(): both sides must mean the same space */
+  int own_start;             /* 1: rounds may start from other weights than theta, which have a part of their own */
+  uint8_t layout_digest[32]; /* cov_params_digest(): both sides must mean the same space */
 } cov_segment_params;
 
 /** Create the memory, zeroed, and publish it at `path` (RUN/peers/N/segment; its folder must exist). Accounted under
@@ -58,12 +60,14 @@ cov_status cov_segment_open(const char *path, const cov_segment_params *want, co
 /** Unmap; the creator also removes the published file if it is still its own. NULL is fine; `*segment` becomes NULL. */
 void cov_segment_destroy(cov_segment **segment);
 
-/** What the header says (peer, slots, span, digest). */
+/** What the header says (peer, slots, span, own start, digest). */
 const cov_segment_params *cov_segment_params_of(const cov_segment *segment);
 /** f32[span], shared. */
 float *cov_segment_theta(cov_segment *segment);
 /** f32[span], shared. */
 float *cov_segment_work(cov_segment *segment);
+/** f32[span], shared: what a round starts from. The same memory as theta without own_start. */
+float *cov_segment_start(cov_segment *segment);
 
 cov_doorbell *cov_segment_theta_bell(cov_segment *segment);
 cov_doorbell *cov_segment_inner_bell(cov_segment *segment);
@@ -106,6 +110,7 @@ typedef struct {
   int64_t tokens;
   int64_t inner_steps;
   double compute_s;
+  double idle_s; /* before the round: waiting for the weights that it starts from */
   double tokens_per_s;
   uint8_t sample_digest[16];
 } cov_train_report;

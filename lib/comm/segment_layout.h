@@ -8,7 +8,7 @@
 
 #include "comm/segment.h"
 
-enum { COV_SEGMENT_PAGE_BYTES = 4096, COV_MAIL_WORDS = 8 };
+enum { COV_SEGMENT_PAGE_BYTES = 4096, COV_MAIL_WORDS = 9 };
 
 typedef enum {
   COV_MEMBER_FREE,
@@ -42,7 +42,8 @@ typedef struct {
   int64_t span;
   uint8_t layout_digest[32];
   uint8_t nonce[16];
-  uint64_t slots_at, theta_at, work_at, bytes; /* offsets in the file; its size */
+  uint32_t own_start;
+  uint64_t slots_at, theta_at, work_at, start_at, bytes; /* offsets in the file; its size */
 
   alignas(64) cov_doorbell theta_bell;
   alignas(64) cov_doorbell inner_bell;

@@ -32,6 +32,7 @@ enum {
   X(STRATEGY, SPARSELOCO, "sparseloco") X(STRATEGY, DENSE, "dense") X(STRATEGY, DILOCO, "diloco") X(STRATEGY, INT8, "int8")
 #define COV_CFG_QUANTIZER_LIST(X) X(QUANTIZER, REFERENCE, "reference") X(QUANTIZER, SIGN1, "sign1") X(QUANTIZER, NONE, "none")
 #define COV_CFG_AGGREGATE_LIST(X) X(AGGREGATE, SENDERS, "senders") X(AGGREGATE, PAPER, "paper")
+#define COV_CFG_KEEP_LIST(X)      X(KEEP, PAYLOAD, "payload") X(KEEP, PROGRESS, "progress")
 #define COV_CFG_CLIP_LIST(X)      X(CLIP, MEDIAN, "median") X(CLIP, NONE, "none")
 #define COV_CFG_CARRIER_LIST(X)   X(CARRIER, WORLD, "world")
 #define COV_CFG_TOPOLOGY_LIST(X)  X(TOPOLOGY, MESH, "mesh")
@@ -45,6 +46,7 @@ enum { COV_CFG_BACKEND_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_STRATEGY_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_QUANTIZER_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_AGGREGATE_LIST(COV_CFG_ENUMERATOR) };
+enum { COV_CFG_KEEP_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_CLIP_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_CARRIER_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_TOPOLOGY_LIST(COV_CFG_ENUMERATOR) };
@@ -84,8 +86,8 @@ typedef struct {
     bool decay_vectors;
   } train;
   struct {
-    int64_t inner_steps, topk, chunk, bins, hash_every;
-    int strategy, quantizer, aggregate, clip;
+    int64_t inner_steps, topk, chunk, bins, hash_every, delay, delay_from;
+    int strategy, quantizer, aggregate, clip, delay_keep;
     double range_sigma, ef_decay, outer_lr, outer_momentum;
   } sync;
   struct {

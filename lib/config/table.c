@@ -11,6 +11,7 @@ CHOICES(strategy_choices, COV_CFG_STRATEGY_LIST);
 CHOICES(quantizer_choices, COV_CFG_QUANTIZER_LIST);
 CHOICES(aggregate_choices, COV_CFG_AGGREGATE_LIST);
 CHOICES(clip_choices, COV_CFG_CLIP_LIST);
+CHOICES(keep_choices, COV_CFG_KEEP_LIST);
 CHOICES(carrier_choices, COV_CFG_CARRIER_LIST);
 CHOICES(topology_choices, COV_CFG_TOPOLOGY_LIST);
 CHOICES(level_choices, COV_CFG_LEVEL_LIST);
@@ -171,6 +172,15 @@ static const cov_option options[] = {
       "Mean over the peers that sent an entry, or over all peers as in the paper.", "protocol 3.9"),
  CHOICE(sync.clip, clip_choices,           "median",      I,
       "Whether payloads with a norm above the median are scaled down to it.", "protocol 3.9"),
+ INT  (sync.delay,                "rounds", 0, 1,         "0",    I,
+      "1: the exchange of a round runs while the next one computes, and its outer step comes a round later; 0: the "
+      "published algorithm.", "simulation 5"),
+ INT  (sync.delay_from,           "rounds", 0, 1e7,       "8",    I,
+      "First round that sync.delay applies to; the large steps of the first rounds do not stand a delay.",
+      "simulation 5"),
+ CHOICE(sync.delay_keep, keep_choices,         "progress", I,
+      "What a peer starts from while its aggregate is under way: the parameters moved by all it did in the round, or by "
+      "its own payload.", "simulation 5"),
  INT  (sync.hash_every,           "rounds", 1, 1e6,       "1",    I,
       "Rounds between two comparisons of the peers' state hashes.", NULL),
 

@@ -40,6 +40,7 @@ enum { COV_EVENTS_SCHEMA = 1, COV_EVENT_LINE_BYTES = 4096 };
   F(received_bytes,  "B",     INT,   "bytes this peer received from other peers")                        \
   F(payload_bytes,   "B",     INT,   "size of this peer's payload")                                      \
   F(compute_s,       "s",     FLOAT, "inner steps")                                                      \
+  F(idle_s,          "s",     FLOAT, "before the inner steps: training waited for the weights to start from") \
   F(encode_s,        "s",     FLOAT, "error feedback, selection, encoding")                              \
   F(exchange_s,      "s",     FLOAT, "from own payload ready to the set agreed")                         \
   F(wait_s,          "s",     FLOAT, "part of exchange_s in which nothing moved")                        \

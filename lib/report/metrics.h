@@ -20,6 +20,7 @@
   F(payload_bytes,   "B",     INT,   "size of this peer's payload")                                      \
   F(ratio_fp32,      "",      FLOAT, "4 x parameters / payload_bytes")                                   \
   F(compute_s,       "s",     FLOAT, "inner steps")                                                      \
+  F(idle_s,          "s",     FLOAT, "before the inner steps: training waited for the weights to start from") \
   F(wait_s,          "s",     FLOAT, "part of exchange_s in which nothing moved")                        \
   F(encode_s,        "s",     FLOAT, "error feedback, selection, encoding")                              \
   F(exchange_s,      "s",     FLOAT, "from own payload ready to the set agreed")                         \

@@ -143,12 +143,12 @@ static void metrics_read_back(void **state) {
   cov_metrics_close(&m);
   char *text = read_all(path);
   const char *header = "round,peers_in,loss,heldout_loss,tokens,tokens_per_s,sent_bytes,received_bytes,payload_bytes,"
-                       "ratio_fp32,compute_s,wait_s,encode_s,exchange_s,apply_s,state_hash\n3,4,4.5,,122880,";
+                       "ratio_fp32,compute_s,idle_s,wait_s,encode_s,exchange_s,apply_s,state_hash\n3,4,4.5,,122880,";
   assert_memory_equal(text, header, strlen(header));
   free(text);
   assert_ok(cov_csv_read(path, &csv));
   assert_int_equal(csv.n_rows, 2);
-  assert_int_equal(csv.n_columns, 16);
+  assert_int_equal(csv.n_columns, 17);
   int heldout = cov_csv_column(&csv, "heldout_loss");
   assert_ok(cov_csv_number(&csv, 0, heldout, &value));
   assert_true(isnan(value));

@@ -276,7 +276,7 @@ static void mail_is_never_torn(void **state) {
   pid_t child = fork();
   if (child == 0) {
     for (int64_t r = 1;; r++) {
-      cov_train_report m = {r, (double)r, r, r, (double)r, (double)r, {0}};
+      cov_train_report m = {r, (double)r, r, r, (double)r, (double)r, (double)r, {0}};
       memset(m.sample_digest, (int)(r & 0xff), sizeof m.sample_digest);
       cov_segment_train_post(s, &m);
     }
@@ -286,8 +286,8 @@ static void mail_is_never_torn(void **state) {
     if (!cov_segment_train_read(s, &train)) continue;
     got++;
     torn += train.loss != (double)train.round || train.tokens != train.round || train.inner_steps != train.round ||
-            train.compute_s != (double)train.round || train.sample_digest[0] != (train.round & 0xff) ||
-            train.sample_digest[15] != (train.round & 0xff);
+            train.compute_s != (double)train.round || train.idle_s != (double)train.round ||
+            train.sample_digest[0] != (train.round & 0xff) || train.sample_digest[15] != (train.round & 0xff);
   }
   kill(child, SIGKILL);
   exit_code_of(child);
