@@ -27,7 +27,7 @@ cov_slot *cov_gateway_slot(cov_gateway *gw, int32_t peer) {
 
 static void empty_slot(cov_gateway *gw, cov_slot *slot) {
   if (slot->open) cov_payload_close(&slot->view);
-  if (slot->bytes && gw->carrier && cov_carrier_in_use(gw->carrier, slot->bytes)) {
+  if (slot->bytes && gw->carrier && cov_carrier_in_use(gw->carrier, slot->bytes, gw->outer->payload_bytes)) {
     cov_wait_keep(slot->bytes); /* a send on a dropped link may still read it */
   } else {
     cov_mem_free(slot->bytes);

@@ -53,6 +53,7 @@ cov_status cov_carrier_create(const cov_carrier_params *params, const cov_carrie
     l->peer = params->peer[i];
     l->heard_s = l->moved_s = now;
     l->sent_s = now - c->params.heartbeat_s; /* the first ping goes out at once */
+    l->window = backend->frames_max < 4 ? backend->frames_max : 4;
   }
   c->params.peer = NULL;
   *out = c;
@@ -93,7 +94,7 @@ cov_status cov_carrier_post(cov_carrier *c, int to, const cov_message_head *head
   if (l->state != COV_LINK_UP || l->bye_queued) {
     return COV_FAIL(COV_EREMOTE, "the link to peer %d is down: %s", to, l->reason);
   }
-  if (l->first && l->queued_bytes + n > c->params.max_queued_bytes) {
+  if (mode != COV_POST_URGENT && l->first && l->queued_bytes + n > c->params.max_queued_bytes) {
     return COV_FAIL(COV_EREMOTE, "the queue to peer %d is full: %zu bytes wait", to, l->queued_bytes);
   }
   cov_outgoing *out = calloc(1, sizeof *out);
@@ -102,15 +103,15 @@ cov_status cov_carrier_post(cov_carrier *c, int to, const cov_message_head *head
   out->frame.head = *head;
   out->frame.body_bytes = n;
   out->bytes = bytes;
-  if (mode == COV_POST_COPY) {
+  out->urgent = mode == COV_POST_URGENT;
+  if (mode != COV_POST_BORROW) {
     cov_status st = copy_body(out, bytes, n);
     if (st != COV_OK) {
       free(out);
       return st;
     }
-  } else {
-    out->handle = c->next_handle++;
-    if (handle) *handle = out->handle;
+  } else if (handle) {
+    *handle = out->handle = c->next_handle++;
   }
   cov_link_enqueue(c, i, out);
   return COV_OK;
@@ -177,20 +178,26 @@ int cov_carrier_lost_links(const cov_carrier *c) {
   return c->lost;
 }
 
-static int reads(const cov_outgoing *out, const void *bytes) {
-  return !out->copy && out->frame.body_bytes > 0 && (const void *)out->bytes == bytes;
+static int reads(const cov_outgoing *out, const void *bytes, size_t n) {
+  uintptr_t begin = (uintptr_t)bytes, own = (uintptr_t)out->bytes;
+  return !out->copy && own < begin + n && begin < own + out->frame.body_bytes;
 }
 
-int cov_carrier_in_use(const cov_carrier *c, const void *bytes) {
+int cov_carrier_in_use(const cov_carrier *c, const void *bytes, size_t n) {
   for (const cov_outgoing *o = c->graves; o; o = o->next) {
-    if (reads(o, bytes)) return 1;
+    if (reads(o, bytes, n)) return 1;
   }
   for (int i = 0; i < c->n_links; i++) {
     for (const cov_outgoing *o = c->link[i].first; o; o = o->next) {
-      if (reads(o, bytes)) return 1;
+      if (reads(o, bytes, n)) return 1;
     }
   }
   return 0;
+}
+
+size_t cov_carrier_queued(const cov_carrier *c, int peer) {
+  int i = find_link(c, peer);
+  return i >= 0 ? c->link[i].queued_bytes : 0;
 }
 
 int cov_carrier_links(const cov_carrier *c) {

@@ -8,11 +8,15 @@
  * link_timeout_s is not counted as silence of the others (up to 10 link timeouts in all, then it is), so a long
  * computation here does not drop them; but they may drop us.
  *
- * Same frames on every carrier (little endian, 64 bytes, then the body):
- *   0 u32 magic "CVF1" | 4 u16 version | 6 u16 kind (1 ping, 2 bye, 3 message) | 8 u32 type | 12 u32 sender's peer
- * number 16 u64 epoch | 24 u64 round | 32 u64 body bytes | 40 u64 number of the frame on this link, from 0 48 u32
- * segment bytes | 52 u32 zero | 56 8 bytes BLAKE2b-64 of bytes 0..55 Everything in a header is checked before a byte of
- * body is taken. Bodies are opaque: their formats check themselves.
+ * Several messages of a link are under way at once, as many as take about half a second, so that a long round trip
+ * does not leave the link empty and an urgent message does not wait long behind what was already begun.
+ *
+ * Same frames on every carrier (little endian, 80 bytes, then the body):
+ *    0 u32 magic "CVF1" | 4 u16 version 2 | 6 u16 kind (1 ping, 2 bye, 3 message) | 8 u32 type
+ *   12 u32 sender's peer number | 16 u64 epoch | 24 u64 round | 32 u64 body bytes
+ *   40 u64 number of the frame on this link, from 0 | 48 u32 segment bytes | 52 u32 owner | 56 u64 offset | 64 u64
+ * total 72 8 bytes BLAKE2b-64 of bytes 0..71 Everything in a header is checked before a byte of body is taken; type,
+ * epoch, round, owner, offset and total are the caller's. Bodies are opaque: their formats check themselves.
  *
  * Not thread-safe: one thread a carrier. All functions are Local. */
 #ifndef COVENANT_EXCHANGE_CARRIER_H
@@ -36,12 +40,14 @@ typedef struct {
   double link_timeout_s;    /* 0: 10 s; must exceed heartbeat_s at least twofold */
 } cov_carrier_params;
 
-typedef enum { COV_POST_COPY, COV_POST_BORROW } cov_post_mode;
+typedef enum { COV_POST_COPY, COV_POST_BORROW, COV_POST_URGENT } cov_post_mode;
 
 typedef struct {
   uint32_t type; /* the caller's, opaque here */
   uint64_t epoch;
   uint64_t round;
+  uint32_t owner;         /* likewise; pieces.h: whose payload the body is a piece of */
+  uint64_t offset, total; /* likewise; pieces.h: where in it, and its length */
 } cov_message_head;
 
 typedef enum { COV_EVENT_NONE, COV_EVENT_MESSAGE, COV_EVENT_SENT, COV_EVENT_DROPPED } cov_carrier_event_kind;
@@ -70,9 +76,10 @@ typedef struct {
 /* Opening is the backend's: cov_carrier_world_open, cov_carrier_loop_open. */
 
 /** Queue one message to `to`; messages of a link arrive in order. COPY: `bytes` is copied now. BORROW: `bytes` must
- * stay unchanged until the SENT event with *handle, or, if the link is dropped before, until cov_carrier_in_use(bytes)
- * is 0 (possibly never: then leak it). `handle` may be NULL; COPY gives no SENT event. COV_EREMOTE if the link is
- * dropped or its queue is full; COV_EUSAGE if `to` is unknown or n too large. */
+ * stay unchanged until the SENT event with *handle, or, if the link is dropped before, until cov_carrier_in_use of it
+ * is 0 (possibly never: then leak it). URGENT: as COPY, but ahead of all that was posted with the other modes and has
+ * not been begun. `handle` may be NULL: then there is no SENT event; COPY and URGENT give none. COV_EREMOTE if the link
+ * is dropped or its queue is full (URGENT does not mind a full queue); COV_EUSAGE if `to` is unknown or n too large. */
 cov_status cov_carrier_post(cov_carrier *carrier, int to, const cov_message_head *head, const void *bytes, size_t n,
                             cov_post_mode mode, uint64_t *handle);
 /** Move data on all links, send pings, find silent links. Events are kept for poll; a message handed out stays valid.
@@ -92,8 +99,10 @@ void cov_carrier_drop(cov_carrier *carrier, int peer, const char *reason);
 int cov_carrier_alive(const cov_carrier *carrier, int peer);
 /** Links dropped other than by goodbye; what cov_mpi_finish wants to know. */
 int cov_carrier_lost_links(const cov_carrier *carrier);
-/** 1 while a borrowed buffer may still be read by a send, on a live or a dropped link. */
-int cov_carrier_in_use(const cov_carrier *carrier, const void *bytes);
+/** 1 while a borrowed part of bytes[n] may still be read by a send, on a live or a dropped link. */
+int cov_carrier_in_use(const cov_carrier *carrier, const void *bytes, size_t n);
+/** Bytes that wait to be sent to `peer`; 0 if its link is down. */
+size_t cov_carrier_queued(const cov_carrier *carrier, int peer);
 int cov_carrier_links(const cov_carrier *carrier);
 /** Counters of link i of cov_carrier_links(). */
 void cov_carrier_stats(const cov_carrier *carrier, int i, cov_link_stats *out);

@@ -3,7 +3,7 @@
 #include "base/hash.h"
 #include "exchange/carrier_backend.h"
 
-enum { CHECKED_BYTES = 56 };
+enum { CHECKED_BYTES = 72 };
 static const uint32_t frame_magic = 0x31465643u; /* "CVF1" */
 
 static void put(uint8_t *p, uint64_t v, int bytes) {
@@ -27,7 +27,9 @@ void cov_frame_encode(const cov_frame *f, uint8_t wire[COV_FRAME_BYTES]) {
   put(wire + 32, f->body_bytes, 8);
   put(wire + 40, f->number, 8);
   put(wire + 48, f->segment_bytes, 4);
-  put(wire + 52, 0, 4);
+  put(wire + 52, f->head.owner, 4);
+  put(wire + 56, f->head.offset, 8);
+  put(wire + 64, f->head.total, 8);
   cov_hash(wire, CHECKED_BYTES, 8, wire + CHECKED_BYTES);
 }
 
@@ -43,8 +45,8 @@ cov_status cov_frame_decode(const uint8_t wire[COV_FRAME_BYTES], cov_frame *f) {
     return COV_FAIL(COV_EREMOTE, "malformed frame: header checksum");
   }
   unsigned kind = (unsigned)get(wire + 6, 2);
-  if (kind < COV_FRAME_PING || kind > COV_FRAME_MESSAGE || get(wire + 52, 4) != 0) {
-    return COV_FAIL(COV_EREMOTE, "malformed frame: kind %u or reserved bytes", kind);
+  if (kind < COV_FRAME_PING || kind > COV_FRAME_MESSAGE) {
+    return COV_FAIL(COV_EREMOTE, "malformed frame: kind %u is unknown", kind);
   }
   f->kind = (cov_frame_kind)kind;
   f->head.type = (uint32_t)get(wire + 8, 4);
@@ -54,6 +56,9 @@ cov_status cov_frame_decode(const uint8_t wire[COV_FRAME_BYTES], cov_frame *f) {
   f->body_bytes = get(wire + 32, 8);
   f->number = get(wire + 40, 8);
   f->segment_bytes = (uint32_t)get(wire + 48, 4);
+  f->head.owner = (uint32_t)get(wire + 52, 4);
+  f->head.offset = get(wire + 56, 8);
+  f->head.total = get(wire + 64, 8);
   if (f->kind != COV_FRAME_MESSAGE && f->body_bytes != 0) {
     return COV_FAIL(COV_EREMOTE, "malformed frame: kind %u with a body", kind);
   }

@@ -199,6 +199,7 @@ static void loop_destroy(void *self) {
 cov_status cov_carrier_loop_open(cov_loop *loop, const cov_carrier_params *params, cov_carrier **out) {
   static const cov_carrier_backend backend = {
       .name = "loop",
+      .frames_max = 1,
       .send_begin = loop_send_begin,
       .send_test = loop_send_test,
       .header_test = loop_header_test,
@@ -254,6 +255,6 @@ void cov_loop_kill(cov_loop *loop, int peer) {
   loop->dead[peer] = 1;
 }
 
-cov_status cov_loop_inject(cov_loop *loop, int from, int to, const void *header64, const void *body, size_t n) {
-  return push_frame(loop, from, to, header64, body, n);
+cov_status cov_loop_inject(cov_loop *loop, int from, int to, const void *header, const void *body, size_t n) {
+  return push_frame(loop, from, to, header, body, n);
 }

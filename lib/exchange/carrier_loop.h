@@ -22,6 +22,6 @@ void cov_loop_cut(cov_loop *loop, int from, int to, int cut);
 /** `peer` is dead: nothing passes from or to it. */
 void cov_loop_kill(cov_loop *loop, int peer);
 /** Raw bytes appear on the wire from `from` to `to`, as a hostile peer would send them: a header and a body. */
-cov_status cov_loop_inject(cov_loop *loop, int from, int to, const void *header64, const void *body, size_t n);
+cov_status cov_loop_inject(cov_loop *loop, int from, int to, const void *header, const void *body, size_t n);
 
 #endif

@@ -12,6 +12,8 @@ typedef struct cov_outgoing {
   const uint8_t *bytes; /* [frame.body_bytes] */
   uint8_t *copy;        /* what to free; NULL if borrowed */
   uint64_t handle;      /* 0: nobody waits for it */
+  int urgent;
+  double begun_s;
 } cov_outgoing;
 
 typedef struct cov_pending_event {
@@ -25,6 +27,12 @@ typedef enum {
   COV_LINK_DOWN
 } cov_link_state;
 
+/* A frame whose header has come: a message whose body is on its way, or the bye behind such. */
+typedef struct {
+  cov_frame frame;
+  uint8_t *body;
+} cov_incoming;
+
 typedef struct {
   int peer;
   cov_link_state state;
@@ -32,13 +40,12 @@ typedef struct {
   double heard_s, sent_s, moved_s; /* last sign of life, last frame begun, last byte of the present frame */
   double forgiven_s;               /* own absence that was taken off since heard_s */
   uint64_t next_out, next_in;      /* frame numbers */
-  cov_outgoing *first, *last;      /* queue; `first` is on its way if `sending` */
-  int sending;
+  cov_outgoing *first, *last;      /* queue; the first n_sending of it are with the backend */
+  int n_sending, window;           /* window: how many may be */
   size_t queued_bytes;
-  int in_body; /* 1: `body` is being received */
-  cov_frame in;
-  uint8_t *body;
-  size_t undelivered_bytes; /* received, in events that nobody has polled */
+  cov_incoming in[COV_FRAMES_MAX]; /* ring: oldest at in_first */
+  int in_first, n_in, bye_coming;  /* bye_coming: the last of the ring is a bye, nothing follows */
+  size_t undelivered_bytes;        /* received, in events that nobody has polled */
   char reason[200];
   cov_link_stats stats;
 } cov_link;

@@ -6,24 +6,33 @@
 #include "base/clock.h"
 #include "exchange/carrier_backend.h"
 
-enum { HEADER_TAG = 1, BODY_TAG = 2, WINDOW = 4 };
+enum { HEADER_TAG = 1, BODY_TAG = 2, WINDOW = 4, FRAMES = COV_FRAMES_MAX };
 
-/* A body in pieces, WINDOW of them with MPI at a time; piece k uses request k % WINDOW. Pieces of one direction of a
- * link have one tag, so MPI matches them in order. */
+/* A body in pieces, WINDOW of them with MPI at a time; piece k uses request k % WINDOW. The bodies of one direction of
+ * a link have one tag, so MPI matches their pieces in order; hence a body is begun when the one before is begun to its
+ * end. */
 typedef struct {
   uint8_t *bytes;
   size_t n, begun, done;
   MPI_Request request[WINDOW];
+  MPI_Request header; /* of sends */
 } stream;
 
+/* Frames under way in one direction. */
+typedef struct {
+  stream frame[FRAMES];
+  int first, n;
+} ring;
+
 /* Everything MPI may write to or read from on behalf of one link; kept for ever if the link is abandoned with requests.
- */
+ * Headers are received ahead, so that the body behind one finds its buffer at once. */
 typedef struct world_link {
   int rank;
   int abandoned;
-  uint8_t header_in[COV_FRAME_BYTES];
-  MPI_Request header_request, send_request;
-  stream out, in;
+  uint8_t header_in[FRAMES][COV_FRAME_BYTES];
+  MPI_Request header_request[FRAMES];
+  int next_header; /* of the ring of headers */
+  ring out, in;
   struct world_link *next_kept;
 } world_link;
 
@@ -45,15 +54,26 @@ static cov_status check(int code, int rank, const char *what) {
   return COV_FAIL(COV_EREMOTE, "MPI failed %s world rank %d: %s", what, rank, text);
 }
 
-static void stream_open(stream *s, uint8_t *bytes, size_t n) {
+static stream *ring_push(ring *r, uint8_t *bytes, size_t n) {
+  COV_ASSERT(r->n < FRAMES);
+  stream *s = &r->frame[(r->first + r->n++) % FRAMES];
   s->bytes = bytes;
   s->n = n;
   s->begun = s->done = 0;
+  return s;
 }
 
-static int stream_busy(const stream *s) {
-  for (int i = 0; i < WINDOW; i++) {
-    if (s->request[i] != MPI_REQUEST_NULL) return 1;
+static void ring_pop(ring *r) {
+  r->first = (r->first + 1) % FRAMES;
+  r->n--;
+}
+
+static int ring_busy(const ring *r) {
+  for (int f = 0; f < FRAMES; f++) {
+    if (r->frame[f].header != MPI_REQUEST_NULL) return 1;
+    for (int i = 0; i < WINDOW; i++) {
+      if (r->frame[f].request[i] != MPI_REQUEST_NULL) return 1;
+    }
   }
   return 0;
 }
@@ -79,8 +99,19 @@ static cov_status stream_fill(const world *w, stream *s, int rank, int receive) 
   return COV_OK;
 }
 
-/* Take completed pieces in order. */
-static cov_status stream_test(const world *w, stream *s, int rank, int receive, size_t *moved) {
+/* Begin what may be begun, in the order of the frames. */
+static cov_status ring_fill(const world *w, ring *r, int rank, int receive) {
+  for (int k = 0; k < r->n; k++) {
+    stream *s = &r->frame[(r->first + k) % FRAMES];
+    COV_TRY(stream_fill(w, s, rank, receive));
+    if (s->begun < s->n) return COV_OK;
+  }
+  return COV_OK;
+}
+
+/* Take completed pieces of the oldest frame in order. */
+static cov_status ring_test(const world *w, ring *r, int rank, int receive, size_t *moved) {
+  stream *s = &r->frame[r->first];
   while (s->done < s->begun) {
     int complete = 0, count = 0;
     MPI_Status status;
@@ -94,7 +125,7 @@ static cov_status stream_test(const world *w, stream *s, int rank, int receive, 
     }
     s->done += n;
     *moved += n;
-    COV_TRY(stream_fill(w, s, rank, receive));
+    COV_TRY(ring_fill(w, r, rank, receive));
   }
   return COV_OK;
 }
@@ -106,60 +137,70 @@ static cov_status world_send_begin(void *self, int link, const uint8_t *header, 
     const uint8_t *in;
     uint8_t *out;
   } bytes = {body}; /* MPI only reads what it sends */
-  stream_open(&l->out, bytes.out, n);
-  COV_TRY(check(MPI_Isend(header, COV_FRAME_BYTES, MPI_BYTE, l->rank, HEADER_TAG, w->comm, &l->send_request), l->rank,
+  stream *s = ring_push(&l->out, bytes.out, n);
+  COV_TRY(check(MPI_Isend(header, COV_FRAME_BYTES, MPI_BYTE, l->rank, HEADER_TAG, w->comm, &s->header), l->rank,
                 "sending to"));
-  return stream_fill(w, &l->out, l->rank, 0);
+  return ring_fill(w, &l->out, l->rank, 0);
 }
 
 static cov_status world_send_test(void *self, int link, int *done, size_t *moved) {
   world *w = self;
   world_link *l = w->link[link];
+  stream *s = &l->out.frame[l->out.first];
   *done = 0;
   *moved = 0;
-  if (l->send_request != MPI_REQUEST_NULL) {
+  if (s->header != MPI_REQUEST_NULL) {
     int complete = 0;
-    COV_TRY(check(MPI_Test(&l->send_request, &complete, MPI_STATUS_IGNORE), l->rank, "sending to"));
+    COV_TRY(check(MPI_Test(&s->header, &complete, MPI_STATUS_IGNORE), l->rank, "sending to"));
     if (!complete) return COV_OK;
     *moved += COV_FRAME_BYTES;
   }
-  COV_TRY(stream_test(w, &l->out, l->rank, 0, moved));
-  *done = l->out.done == l->out.n;
+  COV_TRY(ring_test(w, &l->out, l->rank, 0, moved));
+  *done = s->done == s->n;
+  if (*done) ring_pop(&l->out);
   return COV_OK;
+}
+
+static cov_status listen_for_header(const world *w, world_link *l, int k) {
+  return check(
+      MPI_Irecv(l->header_in[k], COV_FRAME_BYTES, MPI_BYTE, l->rank, HEADER_TAG, w->comm, &l->header_request[k]),
+      l->rank, "listening to");
 }
 
 static cov_status world_header_test(void *self, int link, uint8_t *wire, int *arrived) {
   world *w = self;
   world_link *l = w->link[link];
+  int k = l->next_header, count = 0;
   MPI_Status status;
-  int count = 0;
   *arrived = 0;
-  if (l->header_request == MPI_REQUEST_NULL) {
-    COV_TRY(check(MPI_Irecv(l->header_in, COV_FRAME_BYTES, MPI_BYTE, l->rank, HEADER_TAG, w->comm, &l->header_request),
-                  l->rank, "listening to"));
+  if (l->header_request[k] == MPI_REQUEST_NULL) { /* the first time */
+    for (int i = 0; i < FRAMES; i++) COV_TRY(listen_for_header(w, l, i));
   }
-  COV_TRY(check(MPI_Test(&l->header_request, arrived, &status), l->rank, "listening to"));
+  COV_TRY(check(MPI_Test(&l->header_request[k], arrived, &status), l->rank, "listening to"));
   if (!*arrived) return COV_OK;
   COV_TRY(check(MPI_Get_count(&status, MPI_BYTE, &count), l->rank, "listening to"));
   if (count != COV_FRAME_BYTES) return COV_FAIL(COV_EREMOTE, "malformed frame: a header of %d bytes", count);
-  memcpy(wire, l->header_in, COV_FRAME_BYTES);
-  return COV_OK;
+  memcpy(wire, l->header_in[k], COV_FRAME_BYTES);
+  l->next_header = (k + 1) % FRAMES;
+  return listen_for_header(w, l, k);
 }
 
 static cov_status world_body_begin(void *self, int link, uint8_t *body, size_t n) {
   world *w = self;
   world_link *l = w->link[link];
-  stream_open(&l->in, body, n);
-  return stream_fill(w, &l->in, l->rank, 1);
+  (void)ring_push(&l->in, body, n);
+  return ring_fill(w, &l->in, l->rank, 1);
 }
 
 static cov_status world_body_test(void *self, int link, int *done, size_t *moved) {
   world *w = self;
   world_link *l = w->link[link];
+  const stream *s = &l->in.frame[l->in.first];
   *done = 0;
   *moved = 0;
-  COV_TRY(stream_test(w, &l->in, l->rank, 1, moved));
-  *done = l->in.done == l->in.n;
+  COV_TRY(ring_test(w, &l->in, l->rank, 1, moved));
+  *done = s->done == s->n;
+  if (*done) ring_pop(&l->in);
   return COV_OK;
 }
 
@@ -167,7 +208,7 @@ static int world_abandon(void *self, int link) {
   world *w = self;
   world_link *l = w->link[link];
   l->abandoned = 1;
-  return l->send_request == MPI_REQUEST_NULL && !stream_busy(&l->out) && !stream_busy(&l->in);
+  return !ring_busy(&l->out) && !ring_busy(&l->in);
 }
 
 static double world_now(void *self) {
@@ -180,8 +221,8 @@ static void world_destroy(void *self) {
   for (int i = 0; i < w->n && w->link; i++) {
     world_link *l = w->link[i];
     if (!l) continue;
-    int busy = l->header_request != MPI_REQUEST_NULL || l->send_request != MPI_REQUEST_NULL || stream_busy(&l->out) ||
-               stream_busy(&l->in);
+    int busy = ring_busy(&l->out) || ring_busy(&l->in);
+    for (int k = 0; k < FRAMES; k++) busy |= l->header_request[k] != MPI_REQUEST_NULL;
     if (busy) { /* MPI may write to it until the process ends; reachable, so no leak checker complains */
       l->next_kept = kept_links;
       kept_links = l;
@@ -197,8 +238,10 @@ static world_link *link_create(int rank) {
   world_link *l = calloc(1, sizeof *l);
   if (!l) return NULL;
   l->rank = rank;
-  l->header_request = l->send_request = MPI_REQUEST_NULL;
-  for (int i = 0; i < WINDOW; i++) l->in.request[i] = l->out.request[i] = MPI_REQUEST_NULL;
+  for (int f = 0; f < FRAMES; f++) {
+    l->header_request[f] = l->out.frame[f].header = l->in.frame[f].header = MPI_REQUEST_NULL;
+    for (int i = 0; i < WINDOW; i++) l->in.frame[f].request[i] = l->out.frame[f].request[i] = MPI_REQUEST_NULL;
+  }
   return l;
 }
 
@@ -222,6 +265,7 @@ cov_status cov_carrier_world_open(MPI_Comm outer, const cov_carrier_params *para
                                   cov_carrier **out) {
   static const cov_carrier_backend backend = {
       .name = "world",
+      .frames_max = FRAMES,
       .send_begin = world_send_begin,
       .send_test = world_send_test,
       .header_test = world_header_test,

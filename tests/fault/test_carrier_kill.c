@@ -52,7 +52,7 @@ static uint8_t *buffer(void) {
 static void post_round(uint8_t *data, uint64_t round) {
   fill(data, rank, round);
   for (int to = 0; to < GATEWAYS; to++) {
-    cov_message_head head = {1, 0, round};
+    cov_message_head head = {.type = 1, .round = round};
     if (to == rank || !cov_carrier_alive(carrier, to)) continue;
     if (cov_carrier_post(carrier, to, &head, data, body_bytes, COV_POST_BORROW, NULL) != COV_OK) give_up("post");
   }
@@ -116,14 +116,14 @@ static void survive(uint8_t **data) {
     post_round(more, (uint64_t)(BURST + r));
     collect(BURST + r + 1, scratch);
     cov_carrier_event e;
-    while (cov_carrier_in_use(carrier, more)) {
+    while (cov_carrier_in_use(carrier, more, body_bytes)) {
       if (cov_carrier_wait(carrier, 0.1, &e) != COV_OK) give_up("wait");
       handle(&e, scratch);
     }
   }
   int kept = 0;
   for (int k = 0; k < BURST; k++) {
-    if (cov_carrier_in_use(carrier, data[k])) {
+    if (cov_carrier_in_use(carrier, data[k], body_bytes)) {
       kept++;
     } else {
       cov_mem_free(data[k]);

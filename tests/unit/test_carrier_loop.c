@@ -83,7 +83,8 @@ static void messages_arrive_whole_and_in_order(void **state) {
   enum { SIZES = sizeof sizes / sizeof *sizes };
   uint8_t *data = test_fenced(LIMIT);
   for (size_t s = 0; s < SIZES; s++) {
-    cov_message_head h = {(uint32_t)s, 1000 + s, ~(uint64_t)s};
+    cov_message_head h = {
+        .type = (uint32_t)s, .epoch = 1000 + s, .round = ~(uint64_t)s, .owner = 7, .offset = s, .total = 2 * s};
     memset(data, (int)s + 1, LIMIT);
     assert_ok(cov_carrier_post(x.end[0], 2, &h, data, sizes[s], COV_POST_COPY, NULL));
   }
@@ -95,6 +96,7 @@ static void messages_arrive_whole_and_in_order(void **state) {
     assert_int_equal(e.head.type, s);
     assert_int_equal(e.head.epoch, 1000 + s);
     assert_true(e.head.round == ~(uint64_t)s);
+    assert_true(e.head.owner == 7 && e.head.offset == s && e.head.total == 2 * s);
     assert_int_equal(e.n_bytes, sizes[s]);
     for (size_t i = 0; i < e.n_bytes; i++) assert_int_equal(e.bytes[i], s + 1);
   }
@@ -103,7 +105,7 @@ static void messages_arrive_whole_and_in_order(void **state) {
   assert_int_equal(stats_of(&x, 0, 2).sent_messages, SIZES);
   assert_int_equal(stats_of(&x, 2, 0).received_messages, SIZES);
   size_t total = 0;
-  for (size_t s = 0; s < SIZES; s++) total += sizes[s] + 64;
+  for (size_t s = 0; s < SIZES; s++) total += sizes[s] + COV_FRAME_BYTES;
   assert_int_equal(stats_of(&x, 0, 2).sent_bytes, total); /* no ping: the links were not idle */
   assert_int_equal(stats_of(&x, 2, 0).received_bytes, total);
   test_fenced_free(data);
@@ -116,11 +118,11 @@ static void borrowed_buffers_come_back(void **state) {
   open_net(&x);
   uint8_t *data = calloc(50000, 1);
   uint64_t handle[2];
-  cov_message_head h = {1, 0, 0};
+  cov_message_head h = {.type = 1};
   assert_ok(cov_carrier_post(x.end[0], 1, &h, data, 50000, COV_POST_BORROW, &handle[0]));
   assert_ok(cov_carrier_post(x.end[0], 2, &h, data, 50000, COV_POST_BORROW, &handle[1]));
   assert_true(handle[0] && handle[1] && handle[0] != handle[1]);
-  assert_int_equal(cov_carrier_in_use(x.end[0], data), 1);
+  assert_int_equal(cov_carrier_in_use(x.end[0], data, 50000), 1);
   int got = 0;
   for (int n = 0; n < 2; n++) {
     cov_carrier_event e = next_event(&x, 0);
@@ -129,7 +131,29 @@ static void borrowed_buffers_come_back(void **state) {
     got |= 1 << e.peer;
   }
   assert_int_equal(got, 6);
-  assert_int_equal(cov_carrier_in_use(x.end[0], data), 0);
+  assert_int_equal(cov_carrier_in_use(x.end[0], data, 50000), 0);
+  free(data);
+  close_net(&x);
+}
+
+static void urgent_messages_go_first(void **state) {
+  (void)state;
+  net x;
+  open_net(&x);
+  static const cov_post_mode mode[] = {COV_POST_COPY,   COV_POST_COPY, COV_POST_URGENT,
+                                       COV_POST_URGENT, COV_POST_COPY, COV_POST_URGENT};
+  static const uint32_t order[] = {0, 2, 3, 5, 1, 4}; /* the first is under way when the others are posted */
+  uint8_t *data = calloc(LIMIT, 1);
+  for (uint32_t k = 0; k < 6; k++) {
+    cov_message_head h = {.type = k};
+    assert_ok(cov_carrier_post(x.end[0], 1, &h, data, LIMIT / 2, mode[k], NULL));
+    if (k == 0) assert_ok(cov_carrier_progress(x.end[0]));
+  }
+  for (int k = 0; k < 6; k++) {
+    cov_carrier_event e = next_event(&x, 1);
+    assert_int_equal(e.kind, COV_EVENT_MESSAGE);
+    assert_int_equal(e.head.type, order[k]);
+  }
   free(data);
   close_net(&x);
 }
@@ -138,7 +162,7 @@ static void a_kept_message_outlives_the_next_poll(void **state) {
   (void)state;
   net x;
   open_net(&x);
-  cov_message_head h = {1, 0, 0};
+  cov_message_head h = {.type = 1};
   assert_ok(cov_carrier_post(x.end[0], 1, &h, "abc", 3, COV_POST_COPY, NULL));
   cov_carrier_event e = next_event(&x, 1);
   uint8_t *mine = cov_carrier_keep(x.end[1], &e);
@@ -153,7 +177,7 @@ static void posts_are_checked(void **state) {
   net x;
   open_net(&x);
   uint8_t *data = calloc(LIMIT + 1, 1);
-  cov_message_head h = {1, 0, 0};
+  cov_message_head h = {.type = 1};
   assert_status(cov_carrier_post(x.end[0], 9, &h, data, 1, COV_POST_COPY, NULL), COV_EUSAGE);
   assert_status(cov_carrier_post(x.end[0], 0, &h, data, 1, COV_POST_COPY, NULL), COV_EUSAGE);
   assert_status(cov_carrier_post(x.end[0], 1, &h, data, LIMIT + 1, COV_POST_COPY, NULL), COV_EUSAGE);
@@ -207,7 +231,7 @@ static void a_silent_link_is_dropped_alone(void **state) {
     assert_int_equal(cov_carrier_alive(x.end[i], 1 - i), 1);
     assert_int_equal(cov_carrier_lost_links(x.end[i]), 1);
   }
-  cov_message_head h = {5, 0, 0};
+  cov_message_head h = {.type = 5};
   assert_ok(cov_carrier_post(x.end[0], 1, &h, "on", 2, COV_POST_COPY, NULL));
   assert_int_equal(next_event(&x, 1).kind, COV_EVENT_MESSAGE);
   close_net(&x);
@@ -220,7 +244,7 @@ static void death_in_mid_transfer(void **state) {
   open_net(&x);
   uint8_t *data = calloc(LIMIT, 1);
   uint64_t handle;
-  cov_message_head h = {5, 0, 0};
+  cov_message_head h = {.type = 5};
   assert_ok(cov_carrier_post(x.end[2], 0, &h, data, LIMIT, COV_POST_COPY, NULL));
   assert_ok(cov_carrier_post(x.end[0], 2, &h, data, LIMIT, COV_POST_BORROW, &handle));
   assert_ok(cov_carrier_post(x.end[0], 2, &h, data, 10, COV_POST_COPY, NULL)); /* queued behind it */
@@ -243,7 +267,7 @@ static void a_link_that_takes_nothing_is_dropped(void **state) {
   net x;
   open_net(&x);
   uint8_t *data = calloc(LIMIT, 1);
-  cov_message_head h = {5, 0, 0};
+  cov_message_head h = {.type = 5};
   cov_loop_cut(x.loop, 0, 1, 1);
   assert_ok(cov_carrier_post(x.end[0], 1, &h, data, LIMIT, COV_POST_COPY, NULL));
   live(&x, 4, 7);
@@ -261,7 +285,7 @@ static void a_slow_link_is_not_a_dead_link(void **state) {
   net x;
   open_net(&x);
   cov_loop_delay(x.loop, 0, 1, 4);
-  cov_message_head h = {5, 0, 0};
+  cov_message_head h = {.type = 5};
   live(&x, 1, 7);
   assert_ok(cov_carrier_post(x.end[0], 1, &h, "late", 4, COV_POST_COPY, NULL));
   live(&x, 20, 7);
@@ -346,11 +370,12 @@ static void every_flipped_bit_is_found(void **state) {
   (void)state;
   cov_frame f = honest(), back;
   uint8_t wire[COV_FRAME_BYTES];
-  f.head = (cov_message_head){7, UINT64_MAX, 1};
+  f.head = (cov_message_head){.type = 7, .epoch = UINT64_MAX, .round = 1, .owner = 3, .offset = 4, .total = UINT64_MAX};
   cov_frame_encode(&f, wire);
   assert_ok(cov_frame_decode(wire, &back));
   assert_int_equal(back.head.type, 7);
   assert_true(back.head.epoch == UINT64_MAX && back.head.round == 1);
+  assert_true(back.head.owner == 3 && back.head.offset == 4 && back.head.total == UINT64_MAX);
   assert_int_equal(back.body_bytes, 3);
   for (int bit = 0; bit < 8 * COV_FRAME_BYTES; bit++) {
     wire[bit / 8] ^= (uint8_t)(1 << bit % 8);
@@ -366,7 +391,7 @@ static void a_flood_stops_at_the_limit(void **state) {
   net x;
   open_net(&x);
   uint8_t *data = calloc(LIMIT, 1);
-  cov_message_head h = {1, 0, 0};
+  cov_message_head h = {.type = 1};
   int sent = 0;
   for (int round = 0; round < 400; round++) {
     if (cov_carrier_post(x.end[1], 0, &h, data, LIMIT, COV_POST_COPY, NULL) == COV_OK) sent++;
@@ -386,7 +411,7 @@ static void goodbye_is_no_loss(void **state) {
   (void)state;
   net x;
   open_net(&x);
-  cov_message_head h = {1, 0, 0};
+  cov_message_head h = {.type = 1};
   assert_ok(cov_carrier_post(x.end[1], 0, &h, "last words", 10, COV_POST_COPY, NULL));
   cov_carrier_close(&x.end[1], 0); /* nobody answers in no time */
   assert_null(x.end[1]);
@@ -407,6 +432,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(messages_arrive_whole_and_in_order),
       cmocka_unit_test(borrowed_buffers_come_back),
+      cmocka_unit_test(urgent_messages_go_first),
       cmocka_unit_test(a_kept_message_outlives_the_next_poll),
       cmocka_unit_test(posts_are_checked),
       cmocka_unit_test(pings_keep_idle_links),
