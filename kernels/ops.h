@@ -6,8 +6,11 @@
  * Shape letters: B sequences, T positions, R = B*T rows, D model width, H query heads, K key/value heads
  * (H % K == 0), E head width, F feed-forward width, V vocabulary.
  * All matrices are row-major and dense unless a leading dimension is given. Pointers are in the memory space of the
- * place, hold elements of its dtype unless the comment says f32, and are borrowed for the call. Outputs are
- * overwritten, except where "+=" is written. No operation allocates, reads configuration or knows MPI.
+ * place and borrowed for the call. `void *` points to elements of the place's dtype (activations and their gradients,
+ * the residual stream included), `float *` to f32 whatever the dtype (weights of norms and of the embedding, gradients
+ * of weights, statistics, logits, moments). In bf16 every operation computes in f32 at least and rounds what it stores
+ * to nearest even. Outputs are overwritten, except where "+=" is written. No operation allocates, reads configuration
+ * or knows MPI.
  * Work is queued on the place's stream (NULL on the CPU: done on return). Every operation returns 0, or -1 if it
  * could not run (an unsupported dtype or space, a library error). */
 #ifndef COVENANT_KERNELS_OPS_H
@@ -19,7 +22,7 @@
 
 typedef struct {
   cov_space space; /* of every pointer passed */
-  cov_dtype dtype; /* of activations and of the weights as used; statistics, losses, moments are f32 */
+  cov_dtype dtype; /* of activations and of the weights as used: whatever is void * below */
   void *stream;    /* cudaStream_t, or NULL on the CPU */
   int threads;     /* >= 1; CPU implementations use at most this many */
   void *scratch;   /* caller's, at least scratch_bytes(); used within a call only */
@@ -28,30 +31,32 @@ typedef struct {
 typedef struct {
   const char *name;
 
-  /** C[m,n] = alpha * op(A)[m,k] * op(B)[k,n] + beta * C; op = transpose if ta / tb. lda, ldb, ldc: row lengths. */
+  /** C[m,n] = alpha * op(A)[m,k] * op(B)[k,n] + beta * C; op = transpose if ta / tb. lda, ldb, ldc: row lengths.
+   *  f32 only. */
   int (*matmul)(const cov_place *p, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const void *a,
                 int64_t lda, const void *b, int64_t ldb, float beta, void *c, int64_t ldc);
 
   /** x[R,D] = table[ids[r], :]. ids in [0, V). */
-  int (*embed_forward)(const cov_place *p, void *x, const int32_t *ids, const void *table, int64_t R, int64_t D);
-  /** dtable[ids[r], :] += dx[r, :]  (f32 gradient), rows in ascending r, so that the sum is reproducible. */
+  int (*embed_forward)(const cov_place *p, void *x, const int32_t *ids, const float *table, int64_t R, int64_t D);
+  /** dtable[ids[r], :] += dx[r, :], rows in ascending r, so that the sum is reproducible. */
   int (*embed_backward)(const cov_place *p, float *dtable, const int32_t *ids, const void *dx, int64_t R, int64_t D);
 
-  /** y = x * rstd * g; rstd[R] (f32) = 1/sqrt(mean(x^2) + eps) is kept for the backward pass. */
-  int (*rmsnorm_forward)(const cov_place *p, void *y, float *rstd, const void *x, const void *g, int64_t R, int64_t D,
-                         float eps);
-  /** dx += gradient to x; dg[D] (f32) += gradient to g. */
-  int (*rmsnorm_backward)(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const void *g,
+  /** x += r, unless r is NULL: the residual addition in the same sweep. Then y = x * rstd * g, where rstd[R] =
+   *  1/sqrt(mean(x^2) + eps) is kept for the backward pass. */
+  int (*rmsnorm_forward)(const cov_place *p, void *y, float *rstd, void *x, const void *r, const float *g, int64_t R,
+                         int64_t D, float eps);
+  /** dx += gradient to x (dx comes with the gradient of the residual stream); dg[D] += gradient to g. */
+  int (*rmsnorm_backward)(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const float *g,
                           const float *rstd, int64_t R, int64_t D);
 
   /** Rotate pairs (2i, 2i+1) of each head of x[B,T,heads,E] (row length ld) in place by position t:
-   *  angle = t * theta^(-2i/E). `table` is f32 [T, E/2, 2] = cos, sin, filled by cov_rope_table. sign = +1 forward,
+   *  angle = t * theta^(-2i/E). `table` is [T, E/2, 2] = cos, sin, filled by cov_rope_table. sign = +1 forward,
    *  -1 backward (the inverse rotation is the gradient). */
   int (*rope)(const cov_place *p, void *x, const float *table, int64_t B, int64_t T, int64_t heads, int64_t E,
               int64_t ld, int sign);
 
   /** Causal attention with scale E^-1/2. q[B,T,H,E], k, v[B,T,K,E] (row lengths ldq, ldk, ldv; head h reads key/value
-   *  head h / (H/K)), out[B,T,H,E] dense. lse[B,H,T] (f32) = log-sum-exp of the scaled scores, kept for backward. */
+   *  head h / (H/K)), out[B,T,H,E] dense. lse[B,H,T] = log-sum-exp of the scaled scores, kept for backward. */
   int (*attention_forward)(const cov_place *p, void *out, float *lse, const void *q, const void *k, const void *v,
                            int64_t B, int64_t T, int64_t H, int64_t K, int64_t E, int64_t ldq, int64_t ldk,
                            int64_t ldv);
@@ -66,17 +71,18 @@ typedef struct {
   int (*swiglu_backward)(const cov_place *p, void *dgate, void *dup, const void *dy, const void *gate, const void *up,
                          int64_t n);
 
-  /** Softmax cross-entropy of logits[R,V] (overwritten with the gradient times grad_scale). targets[r] < 0: ignored
-   *  (zero gradient, no loss). *loss_sum (double, host) += sum of nats over counted rows; *count += counted rows. */
-  int (*cross_entropy)(const cov_place *p, void *logits, const int32_t *targets, int64_t R, int64_t V, float grad_scale,
-                       double *loss_sum, int64_t *count);
+  /** Softmax cross-entropy of logits[R,V]. dlogits[R,V] = gradient times grad_scale; NULL: the loss only. In f32
+   *  dlogits may be the buffer of the logits; otherwise what that holds afterwards is undefined. targets[r] < 0:
+   * ignored (zero gradient, no loss). *loss_sum (host) += sum of nats over counted rows; *count += counted rows. */
+  int (*cross_entropy)(const cov_place *p, void *dlogits, float *logits, const int32_t *targets, int64_t R, int64_t V,
+                       float grad_scale, double *loss_sum, int64_t *count);
 
   /** y += x. */
   int (*add)(const cov_place *p, void *y, const void *x, int64_t n);
-  /** *sum (double, host) = sum of x^2 in a fixed order (f32 x). */
+  /** *sum (host) = sum of x^2 in a fixed order. */
   int (*sum_squares)(const cov_place *p, const float *x, int64_t n, double *sum);
 
-  /** Decoupled AdamW on f32 arrays, torch order: w -= lr*decay*w; m = b1 m + (1-b1) g'; v = b2 v + (1-b2) g'^2;
+  /** Decoupled AdamW, torch order: w -= lr*decay*w; m = b1 m + (1-b1) g'; v = b2 v + (1-b2) g'^2;
    *  w -= lr * (m / c1) / (sqrt(v / c2) + eps), with g' = grad_scale * g, c1 = 1 - b1^step, c2 = 1 - b2^step. */
   int (*adamw)(const cov_place *p, float *w, float *m, float *v, const float *g, int64_t n, float lr, float b1,
                float b2, float eps, float decay, float grad_scale, int64_t step);

@@ -6,9 +6,14 @@
 
 #include "ops.h"
 
-/** 1 if the host tables can run on `p`: f32 in host memory, at least one thread. bf16 will come behind this line. */
+/** 1 if the host tables can run on `p`: host memory, a known dtype, at least one thread. */
 static inline int covi_place_ok(const cov_place *p) {
-  return p != NULL && p->space == COV_SPACE_HOST && p->dtype == COV_F32 && p->threads >= 1;
+  return p != NULL && p->space == COV_SPACE_HOST && (p->dtype == COV_F32 || p->dtype == COV_BF16) && p->threads >= 1;
+}
+
+/** The same for an operation that runs in f32 only. */
+static inline int covi_place_f32_ok(const cov_place *p) {
+  return covi_place_ok(p) && p->dtype == COV_F32;
 }
 
 #endif

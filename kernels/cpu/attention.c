@@ -9,6 +9,7 @@
 #include "cpu/loops.h"
 #include "cpu/parallel.h"
 #include "place.h"
+#include "ref/ref.h"
 
 enum { ROWS = 64, ALIGN_BYTES = 64, LANES = 16, MAX_SLOTS = 256 };
 
@@ -34,9 +35,9 @@ static int64_t slot_bytes(int64_t T) {
 }
 
 int64_t covi_cpu_attention_scratch_bytes(int threads, int64_t T, int64_t D, int64_t E) {
-  (void)D;
-  (void)E;
-  return (threads < MAX_SLOTS ? threads : MAX_SLOTS) * slot_bytes(T) + ALIGN_BYTES;
+  int64_t fast = (threads < MAX_SLOTS ? threads : MAX_SLOTS) * slot_bytes(T) + ALIGN_BYTES;
+  int64_t plain = covi_ref_attention_scratch_bytes(threads, T, D, E);
+  return fast > plain ? fast : plain;
 }
 
 /* Two score buffers of ROWS rows for this thread, on a cache line. */
@@ -46,7 +47,7 @@ static float *slot_scores(const task *a, int slot) {
 }
 
 static int attention_ok(const task *a, const cov_place *p) {
-  return covi_place_ok(p) && p->scratch && a->K >= 1 && a->H % a->K == 0 && a->ldq >= a->H * a->E &&
+  return covi_place_f32_ok(p) && p->scratch && a->K >= 1 && a->H % a->K == 0 && a->ldq >= a->H * a->E &&
          a->ldk >= a->K * a->E && a->ldv >= a->K * a->E;
 }
 
@@ -114,6 +115,7 @@ static void forward_heads(void *context, int64_t begin, int64_t end, int slot) {
 int covi_cpu_attention_forward(const cov_place *p, void *out, float *lse, const void *q, const void *k, const void *v,
                                int64_t B, int64_t T, int64_t H, int64_t K, int64_t E, int64_t ldq, int64_t ldk,
                                int64_t ldv) {
+  if (p && p->dtype == COV_BF16) return covi_ref_attention_forward(p, out, lse, q, k, v, B, T, H, K, E, ldq, ldk, ldv);
   task a = {.B = B, .T = T, .H = H, .K = K, .E = E, .ldq = ldq, .ldk = ldk, .ldv = ldv, .q = q, .k = k, .v = v};
   a.out_to = out;
   a.lse_to = lse;
@@ -169,6 +171,9 @@ static void backward_heads(void *context, int64_t begin, int64_t end, int slot) 
 int covi_cpu_attention_backward(const cov_place *p, void *dq, void *dk, void *dv, const void *dout, const void *q,
                                 const void *k, const void *v, const void *out, const float *lse, int64_t B, int64_t T,
                                 int64_t H, int64_t K, int64_t E, int64_t ldq, int64_t ldk, int64_t ldv) {
+  if (p && p->dtype == COV_BF16) {
+    return covi_ref_attention_backward(p, dq, dk, dv, dout, q, k, v, out, lse, B, T, H, K, E, ldq, ldk, ldv);
+  }
   task a = {.B = B, .T = T, .H = H, .K = K, .E = E, .ldq = ldq, .ldk = ldk, .ldv = ldv, .q = q, .k = k, .v = v};
   a.dout = dout;
   a.out = out;

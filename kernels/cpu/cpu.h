@@ -2,16 +2,30 @@
 #ifndef COVENANT_KERNELS_CPU_H
 #define COVENANT_KERNELS_CPU_H
 
+#include "cpu/loops.h"
 #include "ops.h"
+
+/** Element i of an array of `dtype`. */
+static inline void *covi_at(cov_dtype dtype, void *x, int64_t i) {
+  return (char *)x + i * (dtype == COV_F32 ? 4 : 2);
+}
+static inline const void *covi_at_const(cov_dtype dtype, const void *x, int64_t i) {
+  return (const char *)x + i * (dtype == COV_F32 ? 4 : 2);
+}
+
+/** The loops over activations of this place. */
+static inline const covi_typed_loops *covi_typed(cov_dtype dtype) {
+  return covi_loops_get()->typed[dtype];
+}
 
 int covi_cpu_matmul(const cov_place *p, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const void *a,
                     int64_t lda, const void *b, int64_t ldb, float beta, void *c, int64_t ldc);
-int covi_cpu_embed_forward(const cov_place *p, void *x, const int32_t *ids, const void *table, int64_t R, int64_t D);
+int covi_cpu_embed_forward(const cov_place *p, void *x, const int32_t *ids, const float *table, int64_t R, int64_t D);
 int covi_cpu_embed_backward(const cov_place *p, float *dtable, const int32_t *ids, const void *dx, int64_t R,
                             int64_t D);
-int covi_cpu_rmsnorm_forward(const cov_place *p, void *y, float *rstd, const void *x, const void *g, int64_t R,
-                             int64_t D, float eps);
-int covi_cpu_rmsnorm_backward(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const void *g,
+int covi_cpu_rmsnorm_forward(const cov_place *p, void *y, float *rstd, void *x, const void *r, const float *g,
+                             int64_t R, int64_t D, float eps);
+int covi_cpu_rmsnorm_backward(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const float *g,
                               const float *rstd, int64_t R, int64_t D);
 int covi_cpu_rope(const cov_place *p, void *x, const float *table, int64_t B, int64_t T, int64_t heads, int64_t E,
                   int64_t ld, int sign);
@@ -25,8 +39,8 @@ int64_t covi_cpu_attention_scratch_bytes(int threads, int64_t T, int64_t D, int6
 int covi_cpu_swiglu_forward(const cov_place *p, void *y, const void *gate, const void *up, int64_t n);
 int covi_cpu_swiglu_backward(const cov_place *p, void *dgate, void *dup, const void *dy, const void *gate,
                              const void *up, int64_t n);
-int covi_cpu_cross_entropy(const cov_place *p, void *logits, const int32_t *targets, int64_t R, int64_t V,
-                           float grad_scale, double *loss_sum, int64_t *count);
+int covi_cpu_cross_entropy(const cov_place *p, void *dlogits, float *logits, const int32_t *targets, int64_t R,
+                           int64_t V, float grad_scale, double *loss_sum, int64_t *count);
 int covi_cpu_add(const cov_place *p, void *y, const void *x, int64_t n);
 int covi_cpu_sum_squares(const cov_place *p, const float *x, int64_t n, double *sum);
 int covi_cpu_adamw(const cov_place *p, float *w, float *m, float *v, const float *g, int64_t n, float lr, float b1,

@@ -10,33 +10,38 @@
 enum { GRAIN_ELEMS = 16384 };
 
 typedef struct {
-  float *y, *z;
-  const float *a, *b, *c;
+  cov_dtype dtype;
+  void *y, *z;
+  const void *a, *b, *c;
 } arrays;
 
 static void swiglu_forward(void *context, int64_t begin, int64_t end, int slot) {
   const arrays *x = context;
+  const cov_dtype t = x->dtype;
   (void)slot;
-  covi_loops_get()->swiglu_forward(x->y + begin, x->a + begin, x->b + begin, end - begin);
+  covi_typed(t)->swiglu_forward(covi_at(t, x->y, begin), covi_at_const(t, x->a, begin), covi_at_const(t, x->b, begin),
+                                end - begin);
 }
 
 int covi_cpu_swiglu_forward(const cov_place *p, void *y, const void *gate, const void *up, int64_t n) {
   if (!covi_place_ok(p)) return -1;
-  arrays x = {.y = y, .a = gate, .b = up};
+  arrays x = {.dtype = p->dtype, .y = y, .a = gate, .b = up};
   covi_parallel(p->threads, n, GRAIN_ELEMS, swiglu_forward, &x);
   return 0;
 }
 
 static void swiglu_backward(void *context, int64_t begin, int64_t end, int slot) {
   const arrays *x = context;
+  const cov_dtype t = x->dtype;
   (void)slot;
-  covi_loops_get()->swiglu_backward(x->y + begin, x->z + begin, x->a + begin, x->b + begin, x->c + begin, end - begin);
+  covi_typed(t)->swiglu_backward(covi_at(t, x->y, begin), covi_at(t, x->z, begin), covi_at_const(t, x->a, begin),
+                                 covi_at_const(t, x->b, begin), covi_at_const(t, x->c, begin), end - begin);
 }
 
 int covi_cpu_swiglu_backward(const cov_place *p, void *dgate, void *dup, const void *dy, const void *gate,
                              const void *up, int64_t n) {
   if (!covi_place_ok(p)) return -1;
-  arrays x = {.y = dgate, .z = dup, .a = dy, .b = gate, .c = up};
+  arrays x = {.dtype = p->dtype, .y = dgate, .z = dup, .a = dy, .b = gate, .c = up};
   covi_parallel(p->threads, n, GRAIN_ELEMS, swiglu_backward, &x);
   return 0;
 }
@@ -44,12 +49,12 @@ int covi_cpu_swiglu_backward(const cov_place *p, void *dgate, void *dup, const v
 static void add(void *context, int64_t begin, int64_t end, int slot) {
   const arrays *x = context;
   (void)slot;
-  covi_loops_get()->add(x->y + begin, x->a + begin, end - begin);
+  covi_typed(x->dtype)->add(covi_at(x->dtype, x->y, begin), covi_at_const(x->dtype, x->a, begin), end - begin);
 }
 
 int covi_cpu_add(const cov_place *p, void *y, const void *x, int64_t n) {
   if (!covi_place_ok(p)) return -1;
-  arrays both = {.y = y, .a = x};
+  arrays both = {.dtype = p->dtype, .y = y, .a = x};
   covi_parallel(p->threads, n, GRAIN_ELEMS, add, &both);
   return 0;
 }

@@ -1,10 +1,13 @@
 /* The vectorised loops of cov_ops_cpu. Every file in cpu/isa/ is compiled once per vector width, with that width's
- * flags, and the table that this machine can run is chosen at run time. The loops are single-threaded pieces: the files
+ * flags, those in cpu/isa/typed/ once more per element type, and the table that this machine can run is chosen at run
+ * time. The loops are single-threaded pieces: the files
  * in cpu/ cut the work and hand out the pieces. */
 #ifndef COVENANT_KERNELS_CPU_LOOPS_H
 #define COVENANT_KERNELS_CPU_LOOPS_H
 
 #include <stdint.h>
+
+#include "types.h"
 
 /** Constants of one AdamW step, made once in double. */
 typedef struct {
@@ -15,25 +18,38 @@ typedef struct {
   float eps, grad_scale;
 } covi_adamw_step;
 
+/** Loops over activations; `void *` points to elements of the table's type. Sums are taken in f32. */
 typedef struct {
-  const char *name; /* "avx512", "avx2", "baseline" */
+  void (*add)(void *y, const void *x, int64_t n);
+  void (*swiglu_forward)(void *y, const void *gate, const void *up, int64_t n);
+  void (*swiglu_backward)(void *dgate, void *dup, const void *dy, const void *gate, const void *up, int64_t n);
 
-  void (*add)(float *y, const float *x, int64_t n);
-  double (*sum_squares)(const float *x, int64_t n);
-  void (*adamw)(float *w, float *m, float *v, const float *g, int64_t n, const covi_adamw_step *s);
-  void (*swiglu_forward)(float *y, const float *gate, const float *up, int64_t n);
-  void (*swiglu_backward)(float *dgate, float *dup, const float *dy, const float *gate, const float *up, int64_t n);
-
-  void (*rmsnorm_forward)(float *y, float *rstd, const float *x, const float *g, int64_t rows, int64_t D, float eps);
-  void (*rmsnorm_backward_x)(float *dx, const float *dy, const float *x, const float *g, const float *rstd,
-                             int64_t rows, int64_t D);
+  /** r may be NULL. */
+  void (*rmsnorm_forward)(void *y, float *rstd, void *x, const void *r, const float *g, int64_t rows, int64_t D,
+                          float eps);
+  void (*rmsnorm_backward_x)(void *dx, const void *dy, const void *x, const float *g, const float *rstd, int64_t rows,
+                             int64_t D);
   /** Columns [begin, end) of dg += sum over all rows, ascending. */
-  void (*rmsnorm_backward_g)(float *dg, const float *dy, const float *x, const float *rstd, int64_t rows, int64_t D,
+  void (*rmsnorm_backward_g)(float *dg, const void *dy, const void *x, const float *rstd, int64_t rows, int64_t D,
                              int64_t begin, int64_t end);
   /** One position: `heads` heads of E elements; turn[E/2][2] = cos, sin; sign +1 or -1. */
-  void (*rope)(float *x, const float *turn, int64_t heads, int64_t E, int sign);
-  /** One row with a target in [0, V): returns its loss, leaves grad_scale * (softmax - one-hot). */
-  double (*cross_entropy)(float *x, int64_t V, int32_t target, float grad_scale);
+  void (*rope)(void *x, const float *turn, int64_t heads, int64_t E, int sign);
+  /** One row with a target in [0, V): returns its loss. x is overwritten; dx (x itself if f32; NULL: only the loss) =
+   *  grad_scale * (softmax - one-hot). */
+  double (*cross_entropy)(void *dx, float *x, int64_t V, int32_t target, float grad_scale);
+
+  /** y = x, rounded. */
+  void (*narrow)(void *y, const float *x, int64_t n);
+  /** y += x. */
+  void (*add_wide)(float *y, const void *x, int64_t n);
+} covi_typed_loops;
+
+typedef struct {
+  const char *name;                 /* "avx512", "avx2", "baseline" */
+  const covi_typed_loops *typed[2]; /* by cov_dtype */
+
+  double (*sum_squares)(const float *x, int64_t n);
+  void (*adamw)(float *w, float *m, float *v, const float *g, int64_t n, const covi_adamw_step *s);
 
   /** x[0..n) = exp(x - max x); *sum = their sum; returns the maximum. */
   float (*exp_row)(float *x, int64_t n, float *sum);

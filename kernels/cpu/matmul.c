@@ -83,7 +83,7 @@ const char *cov_ops_cpu_matmul_name(void) {
 
 int covi_cpu_matmul(const cov_place *p, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const void *a,
                     int64_t lda, const void *b, int64_t ldb, float beta, void *c, int64_t ldc) {
-  if (!covi_place_ok(p) || lda < (ta ? m : k) || ldb < (tb ? k : n) || ldc < n) return -1;
+  if (!covi_place_f32_ok(p) || lda < (ta ? m : k) || ldb < (tb ? k : n) || ldc < n) return -1;
   if (m <= 0 || n <= 0) return 0;
   if (k > 0) return multiply(p, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
   /* An empty sum; libraries differ on whether they still apply beta. */

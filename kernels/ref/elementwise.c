@@ -2,13 +2,14 @@
 #include <math.h>
 
 #include "place.h"
+#include "ref/elem.h"
 #include "ref/ref.h"
 
 int covi_ref_swiglu_forward(const cov_place *p, void *y, const void *gate, const void *up, int64_t n) {
   if (!covi_place_ok(p)) return -1;
   for (int64_t i = 0; i < n; i++) {
-    double z = ((const float *)gate)[i], u = ((const float *)up)[i];
-    ((float *)y)[i] = (float)(z / (1 + exp(-z)) * u);
+    double z = get(p->dtype, gate, i), u = get(p->dtype, up, i);
+    put(p->dtype, y, i, z / (1 + exp(-z)) * u);
   }
   return 0;
 }
@@ -18,17 +19,17 @@ int covi_ref_swiglu_backward(const cov_place *p, void *dgate, void *dup, const v
                              const void *up, int64_t n) {
   if (!covi_place_ok(p)) return -1;
   for (int64_t i = 0; i < n; i++) {
-    double z = ((const float *)gate)[i], u = ((const float *)up)[i], d = ((const float *)dy)[i];
+    double z = get(p->dtype, gate, i), u = get(p->dtype, up, i), d = get(p->dtype, dy, i);
     double s = 1 / (1 + exp(-z));
-    ((float *)dgate)[i] = (float)(d * u * (s + z * s * (1 - s)));
-    ((float *)dup)[i] = (float)(d * z * s);
+    put(p->dtype, dgate, i, d * u * (s + z * s * (1 - s)));
+    put(p->dtype, dup, i, d * z * s);
   }
   return 0;
 }
 
 int covi_ref_add(const cov_place *p, void *y, const void *x, int64_t n) {
   if (!covi_place_ok(p)) return -1;
-  for (int64_t i = 0; i < n; i++) ((float *)y)[i] += ((const float *)x)[i];
+  for (int64_t i = 0; i < n; i++) put(p->dtype, y, i, get(p->dtype, y, i) + get(p->dtype, x, i));
   return 0;
 }
 

@@ -6,12 +6,12 @@
 
 int covi_ref_matmul(const cov_place *p, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const void *a,
                     int64_t lda, const void *b, int64_t ldb, float beta, void *c, int64_t ldc);
-int covi_ref_embed_forward(const cov_place *p, void *x, const int32_t *ids, const void *table, int64_t R, int64_t D);
+int covi_ref_embed_forward(const cov_place *p, void *x, const int32_t *ids, const float *table, int64_t R, int64_t D);
 int covi_ref_embed_backward(const cov_place *p, float *dtable, const int32_t *ids, const void *dx, int64_t R,
                             int64_t D);
-int covi_ref_rmsnorm_forward(const cov_place *p, void *y, float *rstd, const void *x, const void *g, int64_t R,
-                             int64_t D, float eps);
-int covi_ref_rmsnorm_backward(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const void *g,
+int covi_ref_rmsnorm_forward(const cov_place *p, void *y, float *rstd, void *x, const void *r, const float *g,
+                             int64_t R, int64_t D, float eps);
+int covi_ref_rmsnorm_backward(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const float *g,
                               const float *rstd, int64_t R, int64_t D);
 int covi_ref_rope(const cov_place *p, void *x, const float *table, int64_t B, int64_t T, int64_t heads, int64_t E,
                   int64_t ld, int sign);
@@ -25,8 +25,8 @@ int64_t covi_ref_attention_scratch_bytes(int threads, int64_t T, int64_t D, int6
 int covi_ref_swiglu_forward(const cov_place *p, void *y, const void *gate, const void *up, int64_t n);
 int covi_ref_swiglu_backward(const cov_place *p, void *dgate, void *dup, const void *dy, const void *gate,
                              const void *up, int64_t n);
-int covi_ref_cross_entropy(const cov_place *p, void *logits, const int32_t *targets, int64_t R, int64_t V,
-                           float grad_scale, double *loss_sum, int64_t *count);
+int covi_ref_cross_entropy(const cov_place *p, void *dlogits, float *logits, const int32_t *targets, int64_t R,
+                           int64_t V, float grad_scale, double *loss_sum, int64_t *count);
 int covi_ref_add(const cov_place *p, void *y, const void *x, int64_t n);
 int covi_ref_sum_squares(const cov_place *p, const float *x, int64_t n, double *sum);
 int covi_ref_adamw(const cov_place *p, float *w, float *m, float *v, const float *g, int64_t n, float lr, float b1,

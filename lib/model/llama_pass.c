@@ -79,12 +79,12 @@ static cov_status linear_weight_gradient(const cov_llama *m, float *dweight, con
 
 /* ---- forward ---- */
 
-static cov_status attention_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, const float *x) {
+static cov_status attention_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, float *x) {
   const cov_llama *m = p->m;
   const cov_llama_config *c = &m->config;
   const int64_t B = p->batch->B, T = p->batch->T, E = c->head_dim, W = m->qkv_width, D = c->dim;
-  RUN(m, rmsnorm_forward, s->attention_input, s->attention_rstd, x, u->theta + layer_offset(m, ATTENTION_NORM), p->R, D,
-      (float)c->norm_eps);
+  RUN(m, rmsnorm_forward, s->attention_input, s->attention_rstd, x, NULL, u->theta + layer_offset(m, ATTENTION_NORM),
+      p->R, D, (float)c->norm_eps);
   for (int i = 0; i < m->n_qkv; i++) {
     const covi_qkv_part *part = &m->qkv[i];
     COV_TRY(linear(m, s->qkv + part->column, W, s->attention_input, u->theta + layer_offset(m, part->tensor), p->R,
@@ -103,7 +103,7 @@ static cov_status attention_forward(const covi_pass *p, const cov_llama_unit *u,
 static cov_status hidden_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s) {
   const cov_llama *m = p->m;
   const int64_t D = m->config.dim, F = m->config.ffn;
-  RUN(m, rmsnorm_forward, s->ffn_input, s->ffn_rstd, s->middle, u->theta + layer_offset(m, FFN_NORM), p->R, D,
+  RUN(m, rmsnorm_forward, s->ffn_input, s->ffn_rstd, s->middle, NULL, u->theta + layer_offset(m, FFN_NORM), p->R, D,
       (float)m->config.norm_eps);
   COV_TRY(linear(m, s->gate, F, s->ffn_input, u->theta + layer_offset(m, W1), p->R, F, D));
   COV_TRY(linear(m, s->up, F, s->ffn_input, u->theta + layer_offset(m, W3), p->R, F, D));
@@ -124,11 +124,12 @@ static covi_layer_state *state_of(const cov_llama *m, int64_t l, int keep) {
   return &m->state[keep && m->n_state > 1 ? l : 0];
 }
 
-static cov_status final_norm_forward(const covi_pass *p, const float *x) {
+static cov_status final_norm_forward(const covi_pass *p, float *x) {
   const cov_llama *m = p->m;
   cov_llama_unit u;
   COV_TRY(open_unit(p, final_unit(m), 0, &u));
-  RUN(m, rmsnorm_forward, m->final_norm, m->final_rstd, x, u.theta, p->R, m->config.dim, (float)m->config.norm_eps);
+  RUN(m, rmsnorm_forward, m->final_norm, m->final_rstd, x, NULL, u.theta, p->R, m->config.dim,
+      (float)m->config.norm_eps);
   return close_unit(p, &u);
 }
 
@@ -174,14 +175,14 @@ static cov_status block_loss(const covi_pass *p, int64_t first, int64_t n, doubl
   const cov_llama *m = p->m;
   const int64_t V = m->config.vocab;
   const int32_t *targets = p->batch->targets + first;
-  const float scale = p->with_grad ? p->grad_scale : 0.0f;
+  float *gradient = p->with_grad ? m->logits : NULL; /* in place */
   if (!row_nats) {
-    RUN(m, cross_entropy, m->logits, targets, n, V, scale, &loss->loss_sum, &loss->count);
+    RUN(m, cross_entropy, gradient, m->logits, targets, n, V, p->grad_scale, &loss->loss_sum, &loss->count);
     return COV_OK;
   }
   for (int64_t r = 0; r < n; r++) {
     double nats = 0.0;
-    RUN(m, cross_entropy, m->logits + r * V, targets + r, 1, V, scale, &nats, &loss->count);
+    RUN(m, cross_entropy, NULL, m->logits + r * V, targets + r, 1, V, 0.0f, &nats, &loss->count);
     row_nats[first + r] = nats;
     loss->loss_sum += nats;
   }

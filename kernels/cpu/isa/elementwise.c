@@ -2,11 +2,7 @@
 
 #include "cpu/isa/exp.h"
 #include "cpu/isa/isa.h"
-
-void COVI_NAME(covi_add)(float *y, const float *x, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; i++) y[i] += x[i];
-}
+#include "cpu/isa/row_max.h"
 
 void COVI_NAME(covi_scale)(float *x, int64_t n, float factor) {
 #pragma omp simd
@@ -45,18 +41,23 @@ void COVI_NAME(covi_adamw)(float *w, float *m, float *v, const float *g, int64_t
   }
 }
 
-void COVI_NAME(covi_swiglu_forward)(float *y, const float *gate, const float *up, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; i++) y[i] = gate[i] / (1.0f + exp_f32(-gate[i])) * up[i];
+float COVI_NAME(covi_exp_row)(float *x, int64_t n, float *sum) {
+  float top = row_max(x, n), total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t j = 0; j < n; j++) {
+    float e = exp_f32(x[j] - top);
+    x[j] = e;
+    total += e;
+  }
+  *sum = total;
+  return top;
 }
 
-void COVI_NAME(covi_swiglu_backward)(float *dgate, float *dup, const float *dy, const float *gate, const float *up,
-                                     int64_t n) {
+void COVI_NAME(covi_attention_grad)(float *p, float *ds, int64_t n, float lse, float own) {
 #pragma omp simd
-  for (int64_t i = 0; i < n; i++) {
-    float z = gate[i], u = up[i], d = dy[i];
-    float s = 1.0f / (1.0f + exp_f32(-z));
-    dgate[i] = d * u * (s + z * s * (1.0f - s));
-    dup[i] = d * z * s;
+  for (int64_t j = 0; j < n; j++) {
+    float e = exp_f32(p[j] - lse);
+    p[j] = e;
+    ds[j] = e * (ds[j] - own);
   }
 }

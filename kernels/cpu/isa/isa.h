@@ -11,21 +11,10 @@
 #define COVI_NAME(f)     COVI_JOIN(f, COVI_ISA)
 
 extern const covi_loops COVI_NAME(covi_loops);
+extern const covi_typed_loops COVI_JOIN(COVI_NAME(covi_typed_loops), f32), COVI_JOIN(COVI_NAME(covi_typed_loops), bf16);
 
-void COVI_NAME(covi_add)(float *y, const float *x, int64_t n);
 double COVI_NAME(covi_sum_squares)(const float *x, int64_t n);
 void COVI_NAME(covi_adamw)(float *w, float *m, float *v, const float *g, int64_t n, const covi_adamw_step *s);
-void COVI_NAME(covi_swiglu_forward)(float *y, const float *gate, const float *up, int64_t n);
-void COVI_NAME(covi_swiglu_backward)(float *dgate, float *dup, const float *dy, const float *gate, const float *up,
-                                     int64_t n);
-void COVI_NAME(covi_rmsnorm_forward)(float *y, float *rstd, const float *x, const float *g, int64_t rows, int64_t D,
-                                     float eps);
-void COVI_NAME(covi_rmsnorm_backward_x)(float *dx, const float *dy, const float *x, const float *g, const float *rstd,
-                                        int64_t rows, int64_t D);
-void COVI_NAME(covi_rmsnorm_backward_g)(float *dg, const float *dy, const float *x, const float *rstd, int64_t rows,
-                                        int64_t D, int64_t begin, int64_t end);
-void COVI_NAME(covi_rope)(float *x, const float *turn, int64_t heads, int64_t E, int sign);
-double COVI_NAME(covi_cross_entropy)(float *x, int64_t V, int32_t target, float grad_scale);
 float COVI_NAME(covi_exp_row)(float *x, int64_t n, float *sum);
 void COVI_NAME(covi_scale)(float *x, int64_t n, float factor);
 float COVI_NAME(covi_dot)(const float *a, const float *b, int64_t n);
