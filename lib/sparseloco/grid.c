@@ -83,6 +83,11 @@ void cov_grid_locate(const cov_grid_tensor *t, int64_t elem, int64_t *c, int *i)
   *i = (int)(row * t->w + col % t->w);
 }
 
+void cov_shard_bands(int64_t bands, int g, int G, int64_t *first, int64_t *n) {
+  *first = g * bands / G;
+  *n = (g + 1) * bands / G - *first;
+}
+
 cov_status cov_shard_create(const cov_grid *grid, int g, int G, cov_shard *shard) {
   memset(shard, 0, sizeof *shard);
   if (G < 1 || g < 0 || g >= G) return COV_FAIL(COV_EUSAGE, "shard %d of %d does not exist", g, G);
@@ -91,14 +96,15 @@ cov_status cov_shard_create(const cov_grid *grid, int g, int G, cov_shard *shard
   *shard = (cov_shard){.grid = grid, .part = part, .g = g, .G = G};
   for (int t = 0; t < grid->n; t++) {
     const cov_grid_tensor *gt = &grid->tensor[t];
-    int64_t first = g * gt->n_bands / G, end = (g + 1) * gt->n_bands / G;
+    int64_t first, n;
+    cov_shard_bands(gt->n_bands, g, G, &first, &n);
     part[t] = (cov_shard_part){.band = first,
-                               .n_bands = end - first,
+                               .n_bands = n,
                                .elem = first * gt->band_elems,
-                               .elems = (end - first) * gt->band_elems,
+                               .elems = n * gt->band_elems,
                                .chunk = first * gt->X,
-                               .n_chunks = (end - first) * gt->X,
-                               .n_kept = (end - first) * gt->X * gt->k,
+                               .n_chunks = n * gt->X,
+                               .n_kept = n * gt->X * gt->k,
                                .packed = shard->elems,
                                .kept = shard->n_kept,
                                .leaf = shard->n_bands};

@@ -85,6 +85,8 @@ typedef struct {
   int64_t n_bands, n_kept; /* own ones, all tensors */
 } cov_shard;
 
+/** Own bands of shard g of G of a tensor with `bands` of them: *first .. *first + *n - 1, *n >= 0. */
+void cov_shard_bands(int64_t bands, int g, int G, int64_t *first, int64_t *n);
 /** Shard g of G, 0 <= g < G (else COV_EUSAGE). */
 cov_status cov_shard_create(const cov_grid *grid, int g, int G, cov_shard *shard);
 void cov_shard_destroy(cov_shard *shard);

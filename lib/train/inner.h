@@ -2,12 +2,17 @@
  * AdamW steps on them (protocol 2.1 to 2.5) in place in the weights it is handed, and says what it saw. Nothing here
  * knows of other peers, of MPI or of shared memory.
  *
+ * The replica may be shared out over the peer's train ranks (fsdp/replica.h): then each takes its part of every batch,
+ * whole micro-batches in the order of ranks, and moves its own bands. Loss, counts, the gradient's norm and what fails
+ * are the same on all of them.
+ *
  * One step: the next batch_seqs samples of the round go through the model in micro-batches; the gradient is the mean
  * over micro-batches of the mean over the positions of each (protocol 2.2), clipped to a norm, and AdamW moves the
  * weights with the learning rate of the global step, round * H + i. The moments live as long as the object: an outer
  * step does not reset them.
  *
- * Equal weights, data, settings, number of threads and machine give equal bits. All functions are Local. */
+ * Equal weights, data, settings, number of threads and ranks, and machine give equal bits. All functions are Local,
+ * except that cov_inner_round is Collective over the ranks that share the replica. */
 #ifndef COVENANT_TRAIN_INNER_H
 #define COVENANT_TRAIN_INNER_H
 
@@ -15,6 +20,7 @@
 
 #include "base/status.h"
 #include "data/shards.h"
+#include "fsdp/replica.h"
 #include "model/llama.h"
 #include "optim/adamw.h"
 #include "optim/schedule.h"
@@ -32,14 +38,17 @@ typedef struct {
 } cov_inner_step;
 
 typedef struct {
-  int64_t peer;             /* its number: seeds the assignment */
-  int64_t inner_steps;      /* H, >= 1 */
-  int64_t batch_seqs;       /* samples of a step, >= 1 */
-  int64_t micro_batch_seqs; /* samples in the model at once; divides batch_seqs */
-  int64_t pool_samples;     /* drawn for a round, >= inner_steps * batch_seqs; 0: as many as are trained on */
-  int mask_eos;             /* 1: the end-of-document token is no target */
-  int threads;              /* >= 1 */
-  double clip_norm;         /* 0: no clipping */
+  int64_t peer;              /* its number: seeds the assignment */
+  int64_t inner_steps;       /* H, >= 1 */
+  int64_t batch_seqs;        /* samples of a step, >= 1 */
+  int64_t micro_batch_seqs;  /* samples in the model at once; times the ranks it divides batch_seqs */
+  int64_t pool_samples;      /* drawn for a round, >= inner_steps * batch_seqs; 0: as many as are trained on */
+  int mask_eos;              /* 1: the end-of-document token is no target */
+  int threads;               /* >= 1 */
+  const cov_fsdp_ops *ranks; /* who share the replica out; borrowed until destroy. NULL: this rank has all of it */
+  int chunk_edge;            /* sync.chunk, for `ranks`; 0: COV_CHUNK_EDGE_MAX */
+  int weights_shared;        /* 1: `work` of cov_inner_round is the same memory on all ranks */
+  double clip_norm;          /* 0: no clipping */
   cov_schedule schedule;
   cov_adamw_config adamw;
   void (*on_step)(void *arg, const cov_inner_step *step); /* called after each step; may be NULL */
@@ -65,13 +74,16 @@ cov_status cov_inner_create(const cov_inner_params *p, const cov_llama_config *l
 /** NULL is fine; *inner becomes NULL. */
 void cov_inner_destroy(cov_inner **inner);
 
-/** Train `round` (>= 0): work[params->span] holds the weights to start from and then those it ended with.
+/** Train `round` (>= 0): work[params->span] holds the weights to start from and then those it ended with. With several
+ *  ranks a rank reads only its own bands; on return `work` holds its own bands, and where it is shared those of all.
  *  COV_ENUMERIC: a loss or gradient is not finite; `work` is then worth nothing. COV_EDATA: a damaged shard.
  *  A batch without any target (every label is a masked EOS) takes no optimiser step; its place in the schedule passes.
  */
 cov_status cov_inner_round(cov_inner *inner, int64_t round, float *work, cov_inner_report *report);
-/** The optimiser's state, for checkpoints; borrowed. */
+/** The optimiser's state, for checkpoints; borrowed. Its moments lie as the layout below says. */
 cov_adamw *cov_inner_adamw(cov_inner *inner);
+/** What this rank owns of each tensor; borrowed. */
+const cov_fsdp_layout *cov_inner_layout(const cov_inner *inner);
 /** The samples of a round in the order they are trained on: ids[inner_steps * batch_seqs]. */
 cov_status cov_inner_samples(const cov_inner *inner, int64_t round, int64_t *ids);
 
