@@ -21,12 +21,16 @@
 #include "types.h"
 
 typedef struct {
-  cov_space space; /* of every pointer passed */
-  cov_dtype dtype; /* of activations and of the weights as used: whatever is void * below */
-  void *stream;    /* cudaStream_t, or NULL on the CPU */
-  int threads;     /* >= 1; CPU implementations use at most this many */
-  void *scratch;   /* caller's, at least scratch_bytes(); used within a call only */
+  cov_space space;       /* of every pointer passed */
+  cov_dtype dtype;       /* of activations and of the weights as used: whatever is void * below */
+  void *stream;          /* cudaStream_t, or NULL on the CPU */
+  int threads;           /* >= 1; CPU implementations use at most this many */
+  void *scratch;         /* caller's, at least scratch_bytes(); used within a call only */
+  int64_t scratch_bytes; /* of it, for the linear maps: 0 where a library may keep scratch of its own instead */
 } cov_place;
+
+/* Which of its two products a prepared copy of W is for. */
+typedef enum { COV_LINEAR_FORWARD, COV_LINEAR_INPUT_GRADIENT } cov_linear_use;
 
 typedef struct {
   const char *name;
@@ -35,6 +39,30 @@ typedef struct {
    *  f32 only. */
   int (*matmul)(const cov_place *p, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const void *a,
                 int64_t lda, const void *b, int64_t ldb, float beta, void *c, int64_t ldc);
+
+  /* Linear maps y[R,n] = x[R,k] W[n,k]^T. W is f32; the products read a *prepared* copy of it, in the dtype of the
+   * place and the layout that the library below likes: one for each use, made again whenever W changes. Where
+   * linear_bytes is 0 they read W itself, which is then passed in place of a copy. A copy belongs to the place (space,
+   * dtype, threads) it was made for. Sums are f32. A library makes the code of a product at the first call with its
+   * sizes and keeps it. */
+
+  /** Bytes of the copy for `use`, a multiple of 64, at any number of rows; 0: none; -1: this cannot run. */
+  int64_t (*linear_bytes)(const cov_place *p, cov_linear_use use, int64_t n, int64_t k);
+  /** prepared[linear_bytes] (64-byte aligned) from w[n,k]; nothing to do where linear_bytes is 0. */
+  int (*linear_prepare)(const cov_place *p, cov_linear_use use, void *prepared, const float *w, int64_t n, int64_t k);
+  /** y = x W^T. y_dtype: the place's, or f32. ldy, ldx: row lengths. */
+  int (*linear_forward)(const cov_place *p, void *y, int64_t ldy, cov_dtype y_dtype, const void *x, int64_t ldx,
+                        const void *prepared, int64_t R, int64_t n, int64_t k);
+  /** dx[R,k] = dy[R,n] W, or += if `add`. */
+  int (*linear_input_gradient)(const cov_place *p, void *dx, int64_t lddx, int add, const void *dy, int64_t lddy,
+                               const void *prepared, int64_t R, int64_t n, int64_t k);
+  /** dw[n,k] (f32) += dy[R,n]^T x[R,k]. */
+  int (*linear_weight_gradient)(const cov_place *p, float *dw, const void *dy, int64_t lddy, const void *x, int64_t ldx,
+                                int64_t R, int64_t n, int64_t k);
+  /** Bytes of scratch that a map of these sizes needs, with dense rows; makes the code of its products, so that a loop
+   *  which runs them later allocates nothing. with_gradient 0: forward only. -1: this cannot run. */
+  int64_t (*linear_scratch_bytes)(const cov_place *p, cov_dtype y_dtype, int with_gradient, int64_t R, int64_t n,
+                                  int64_t k);
 
   /** x[R,D] = table[ids[r], :]. ids in [0, V). */
   int (*embed_forward)(const cov_place *p, void *x, const int32_t *ids, const float *table, int64_t R, int64_t D);
@@ -95,6 +123,8 @@ typedef struct {
 const cov_ops *cov_ops_ref(void);
 /** The fast CPU table; chooses vector width at run time. */
 const cov_ops *cov_ops_cpu(void);
+/** NULL if cov_ops_cpu runs in `dtype` here, at a speed worth having; else the reason, as part of a message. */
+const char *cov_ops_cpu_refuses(cov_dtype dtype);
 /** What matrix products of cov_ops_cpu run on: "oneDNN 2.6.0", "BLAS (OpenBLAS …)", "plain loops". */
 const char *cov_ops_cpu_matmul_name(void);
 

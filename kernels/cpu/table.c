@@ -4,6 +4,12 @@ const cov_ops *cov_ops_cpu(void) {
   static const cov_ops table = {
       .name = "cpu",
       .matmul = covi_cpu_matmul,
+      .linear_bytes = covi_cpu_linear_bytes,
+      .linear_prepare = covi_cpu_linear_prepare,
+      .linear_forward = covi_cpu_linear_forward,
+      .linear_input_gradient = covi_cpu_linear_input_gradient,
+      .linear_weight_gradient = covi_cpu_linear_weight_gradient,
+      .linear_scratch_bytes = covi_cpu_linear_scratch_bytes,
       .embed_forward = covi_cpu_embed_forward,
       .embed_backward = covi_cpu_embed_backward,
       .rmsnorm_forward = covi_cpu_rmsnorm_forward,

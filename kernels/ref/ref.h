@@ -6,6 +6,17 @@
 
 int covi_ref_matmul(const cov_place *p, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const void *a,
                     int64_t lda, const void *b, int64_t ldb, float beta, void *c, int64_t ldc);
+int64_t covi_ref_linear_bytes(const cov_place *p, cov_linear_use use, int64_t n, int64_t k);
+int covi_ref_linear_prepare(const cov_place *p, cov_linear_use use, void *prepared, const float *w, int64_t n,
+                            int64_t k);
+int covi_ref_linear_forward(const cov_place *p, void *y, int64_t ldy, cov_dtype y_dtype, const void *x, int64_t ldx,
+                            const void *prepared, int64_t R, int64_t n, int64_t k);
+int covi_ref_linear_input_gradient(const cov_place *p, void *dx, int64_t lddx, int add, const void *dy, int64_t lddy,
+                                   const void *prepared, int64_t R, int64_t n, int64_t k);
+int covi_ref_linear_weight_gradient(const cov_place *p, float *dw, const void *dy, int64_t lddy, const void *x,
+                                    int64_t ldx, int64_t R, int64_t n, int64_t k);
+int64_t covi_ref_linear_scratch_bytes(const cov_place *p, cov_dtype y_dtype, int with_gradient, int64_t R, int64_t n,
+                                      int64_t k);
 int covi_ref_embed_forward(const cov_place *p, void *x, const int32_t *ids, const float *table, int64_t R, int64_t D);
 int covi_ref_embed_backward(const cov_place *p, float *dtable, const int32_t *ids, const void *dx, int64_t R,
                             int64_t D);

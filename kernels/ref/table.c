@@ -4,6 +4,12 @@ const cov_ops *cov_ops_ref(void) {
   static const cov_ops table = {
       .name = "ref",
       .matmul = covi_ref_matmul,
+      .linear_bytes = covi_ref_linear_bytes,
+      .linear_prepare = covi_ref_linear_prepare,
+      .linear_forward = covi_ref_linear_forward,
+      .linear_input_gradient = covi_ref_linear_input_gradient,
+      .linear_weight_gradient = covi_ref_linear_weight_gradient,
+      .linear_scratch_bytes = covi_ref_linear_scratch_bytes,
       .embed_forward = covi_ref_embed_forward,
       .embed_backward = covi_ref_embed_backward,
       .rmsnorm_forward = covi_ref_rmsnorm_forward,
