@@ -59,13 +59,11 @@ static uint8_t *contribute(const cov_shard *shard, const cov_encoder_params *p, 
   cov_encoder *encoder;
   must(cov_encoder_create(shard, p, &encoder));
   must(cov_encoder_encode(encoder, theta, end, feedback, NULL));
-  size_t piece_bytes = cov_piece_bytes(shard, &p->quant);
-  uint8_t *piece = must_have(malloc(piece_bytes));
-  cov_encoder_piece(encoder, piece);
+  uint8_t *piece = must_have(malloc(cov_piece_bytes_max(shard, &p->quant)));
+  size_t piece_bytes = cov_encoder_piece(encoder, piece);
   cov_payload_head head = {.peer = peer, .strategy = COV_STRATEGY_SPARSELOCO};
-  *bytes = cov_payload_bytes(shard->grid, &p->quant);
-  uint8_t *payload = must_have(malloc(*bytes));
-  must(cov_payload_write(shard->grid, &p->quant, &head, 1, piece, piece_bytes, payload));
+  uint8_t *payload = must_have(malloc(cov_payload_bytes_max(shard->grid, &p->quant)));
+  must(cov_payload_write(shard->grid, &p->quant, &head, 1, piece, piece_bytes, payload, bytes));
   cov_encoder_destroy(&encoder);
   free(piece);
   return payload;

@@ -28,7 +28,7 @@ typedef struct {
   state_copy *copy;             /* [n_copies], owned */
   int64_t n_copies, copy_bytes; /* bytes of one */
   cov_payload_view *views;      /* [peers], owned, open */
-  uint8_t *payload;             /* [payload_bytes], owned */
+  uint8_t *payload;             /* [payload_bytes_max], owned */
   double *sample[N_FIGURES];    /* [reps], owned */
 } codec_bench;
 
@@ -74,7 +74,7 @@ static cov_status open_codec(codec_bench *b) {
   }
   b->views = calloc((size_t)b->rounds.peers, sizeof *b->views);
   if (!b->views) return COV_FAIL(COV_ENOMEM, "no memory for %d payloads", b->rounds.peers);
-  COV_TRY(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_PAYLOAD, b->rounds.payload_bytes, &payload));
+  COV_TRY(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_PAYLOAD, b->rounds.payload_bytes_max, &payload));
   b->payload = payload;
   COV_TRY(bench_arrays_create(b->q->bytes, (int)b->q->cfg.train.threads, &b->arrays));
   COV_TRY(bench_rounds_check(&b->rounds, b->views));
@@ -100,9 +100,11 @@ static void close_codec(codec_bench *b) {
 /* ---- passes over all copies ---- */
 
 static cov_status encode_all(codec_bench *b) {
+  size_t bytes;
   for (int64_t i = 0; i < b->n_copies; i++) {
     const state_copy *c = &b->copy[i];
-    COV_TRY(bench_rounds_encode(&b->rounds, (int)(i % b->rounds.peers), c->theta, c->end, c->feedback, b->payload));
+    COV_TRY(
+        bench_rounds_encode(&b->rounds, (int)(i % b->rounds.peers), c->theta, c->end, c->feedback, b->payload, &bytes));
   }
   return COV_OK;
 }
@@ -133,6 +135,13 @@ static cov_status timed(codec_bench *b, cov_status (*pass)(codec_bench *), doubl
   return COV_OK;
 }
 
+/* Of the peers of the last round. */
+static double payload_bytes_mean(const codec_bench *b) {
+  double sum = 0;
+  for (int i = 0; i < b->rounds.peers; i++) sum += (double)b->rounds.peer[i].payload_bytes;
+  return sum / b->rounds.peers;
+}
+
 static cov_status measure(codec_bench *b) {
   const double params = (double)b->rounds.model->params.elems, all = params * (double)b->n_copies;
   for (int64_t i = -1; i < b->q->reps; i++) { /* the first one warms up */
@@ -148,7 +157,7 @@ static cov_status measure(codec_bench *b) {
     b->sample[ENCODE][i] = all / encode_s;
     b->sample[BOUND][i] = bench_bandwidth_best(&bandwidth) / 16.0;
     b->sample[AGGREGATE][i] = all / apply_s;
-    b->sample[CHECK][i] = (double)(b->rounds.payload_bytes * (size_t)b->rounds.peers) / check_s;
+    b->sample[CHECK][i] = payload_bytes_mean(b) * b->rounds.peers / check_s;
     b->sample[HASH][i] = all * sizeof(float) / hash_s;
     fprintf(stderr, "codec: %lld/%lld\n", (long long)i + 1, (long long)b->q->reps);
   }
@@ -186,11 +195,11 @@ static void put_results(codec_bench *b, bench_report *report) {
   bench_put_count(report, "topk", r->grid.topk);
   const cov_quantiser *quantiser = cov_quantiser_get((int)r->quant.id);
   bench_put_text(report, "quantizer", quantiser ? quantiser->name : "unknown");
-  /* Every payload of a grid has the same length, and so has every peer's. */
-  bench_put_count(report, "payload_bytes", (int64_t)r->payload_bytes);
+  const double payload_bytes = payload_bytes_mean(b);
+  bench_put_number(report, "payload_bytes", payload_bytes);
   bench_put_count(report, "values_sent", r->grid.n_kept);
-  bench_put_number(report, "bits_per_value", 8.0 * (double)r->payload_bytes / (double)r->grid.n_kept);
-  bench_put_number(report, "ratio_fp32", 4.0 * (double)r->model->params.elems / (double)r->payload_bytes);
+  bench_put_number(report, "bits_per_value", 8.0 * payload_bytes / (double)r->grid.n_kept);
+  bench_put_number(report, "ratio_fp32", 4.0 * (double)r->model->params.elems / payload_bytes);
   bench_put_count(report, "state_bytes", b->n_copies * b->copy_bytes);
   bench_put_count(report, "array_bytes", b->arrays.n * (int64_t)sizeof(float));
   double encode = bench_put_samples(report, "encode_params_per_s", b->sample[ENCODE], reps);

@@ -28,7 +28,7 @@ static cov_status open_peers(bench_rounds *r) {
     COV_TRY(cov_inner_create(&inner, &r->model->llama, &r->model->params, r->model->data, r->model->ops, &p->inner));
     COV_TRY(take(COV_MEM_OUTER, bytes, &p->end));
     COV_TRY(take(COV_MEM_OUTER, bytes, &p->feedback));
-    COV_TRY(take(COV_MEM_PAYLOAD, r->payload_bytes, &p->payload));
+    COV_TRY(take(COV_MEM_PAYLOAD, r->payload_bytes_max, &p->payload));
   }
   return COV_OK;
 }
@@ -47,9 +47,8 @@ static cov_status open_rounds(bench_rounds *r) {
       .quant = r->quant, .beta = set.beta, .theta_layout = COV_LAYOUT_SPAN, .feedback_layout = COV_LAYOUT_SPAN};
   COV_TRY(cov_encoder_create(&r->shard, &encoder, &r->encoder));
   cov_params_digest(params, r->params_digest);
-  r->piece_bytes = cov_piece_bytes(&r->shard, &r->quant);
-  r->payload_bytes = cov_payload_bytes(&r->grid, &r->quant);
-  COV_TRY(take(COV_MEM_PAYLOAD, r->piece_bytes, &r->piece));
+  r->payload_bytes_max = cov_payload_bytes_max(&r->grid, &r->quant);
+  COV_TRY(take(COV_MEM_PAYLOAD, cov_piece_bytes_max(&r->shard, &r->quant), &r->piece));
   COV_TRY(take(COV_MEM_SCRATCH, (size_t)r->grid.n_bands * COV_LEAF_BYTES, &r->leaves));
   COV_TRY(bench_theta_create(r->q, r->model, &r->theta));
   if (r->step.momentum > 0.0f) {
@@ -79,7 +78,7 @@ void bench_rounds_close(bench_rounds *r) {
 /* ---- the parts of a round ---- */
 
 cov_status bench_rounds_encode(bench_rounds *r, int peer, const float *theta, const float *end, float *feedback,
-                               uint8_t *payload) {
+                               uint8_t *payload, size_t *bytes) {
   const cov_config *cfg = &r->q->cfg;
   cov_payload_head head = {.peer = (uint32_t)peer,
                            .round = (uint64_t)r->last,
@@ -88,8 +87,8 @@ cov_status bench_rounds_encode(bench_rounds *r, int peer, const float *theta, co
                            .strategy = r->strategy};
   memcpy(head.params_digest, r->params_digest, sizeof head.params_digest);
   COV_TRY(cov_encoder_encode(r->encoder, theta, end, feedback, NULL));
-  cov_encoder_piece(r->encoder, r->piece);
-  return cov_payload_write(&r->grid, &r->quant, &head, 1, r->piece, r->piece_bytes, payload);
+  size_t piece_bytes = cov_encoder_piece(r->encoder, r->piece);
+  return cov_payload_write(&r->grid, &r->quant, &head, 1, r->piece, piece_bytes, payload, bytes);
 }
 
 cov_status bench_rounds_check(const bench_rounds *r, cov_payload_view *views) {
@@ -101,7 +100,7 @@ cov_status bench_rounds_check(const bench_rounds *r, cov_payload_view *views) {
                                      .round = (uint64_t)r->last,
                                      .peer = -1};
   for (int i = 0; i < r->peers; i++) {
-    COV_TRY(cov_payload_check(r->peer[i].payload, r->payload_bytes, &expect, &views[i]));
+    COV_TRY(cov_payload_check(r->peer[i].payload, r->peer[i].payload_bytes, &expect, &views[i]));
   }
   return COV_OK;
 }
@@ -156,7 +155,7 @@ static cov_status encode_peers(bench_rounds *r, int last) {
   for (int i = 0; i < r->peers && st == COV_OK; i++) {
     bench_peer *p = &r->peer[i];
     if (last) memcpy(spare, p->feedback, bytes);
-    st = bench_rounds_encode(r, i, r->theta, p->end, last ? spare : p->feedback, p->payload);
+    st = bench_rounds_encode(r, i, r->theta, p->end, last ? spare : p->feedback, p->payload, &p->payload_bytes);
   }
   cov_mem_free(spare);
   return st;

@@ -14,7 +14,8 @@
 typedef struct {
   cov_inner *inner;      /* owned; NULL once the rounds are done */
   float *end, *feedback; /* [params.span] owned: weights after the inner steps, error feedback before encoding */
-  uint8_t *payload;      /* [payload_bytes] owned */
+  uint8_t *payload;      /* [payload_bytes_max] owned */
+  size_t payload_bytes;  /* of them used */
 } bench_peer;
 
 typedef struct {
@@ -32,8 +33,8 @@ typedef struct {
   int peers;
   int64_t last;      /* number of the last round */
   double train_loss; /* of the last round, nats a token, mean over the peers */
-  size_t piece_bytes, payload_bytes;
-  uint8_t *piece;  /* [piece_bytes] owned */
+  size_t payload_bytes_max;
+  uint8_t *piece;  /* owned */
   uint8_t *leaves; /* [shard.n_bands * 16] owned */
   uint8_t params_digest[32], run_id[16];
 } bench_rounds;
@@ -46,7 +47,7 @@ void bench_rounds_close(bench_rounds *rounds);
 
 /** From two ends of a round to the bytes of a payload: encode, piece, payload. `feedback` moves. */
 cov_status bench_rounds_encode(bench_rounds *rounds, int peer, const float *theta, const float *end, float *feedback,
-                               uint8_t *payload);
+                               uint8_t *payload, size_t *bytes);
 /** Check the payloads of all peers as a receiver does: views[peers], to be closed also after a failure. */
 cov_status bench_rounds_check(const bench_rounds *rounds, cov_payload_view *views);
 /** Outer step of all peers' payloads on theta and velocity (NULL without momentum), in place, and its state hash. */

@@ -27,7 +27,7 @@ cov_slot *cov_gateway_slot(cov_gateway *gw, int32_t peer) {
 
 static void empty_slot(cov_gateway *gw, cov_slot *slot) {
   if (slot->open) cov_payload_close(&slot->view);
-  if (slot->bytes && gw->carrier && cov_carrier_in_use(gw->carrier, slot->bytes, gw->outer->payload_bytes)) {
+  if (slot->bytes && gw->carrier && cov_carrier_in_use(gw->carrier, slot->bytes, slot->n_bytes)) {
     cov_wait_keep(slot->bytes); /* a send on a dropped link may still read it */
   } else {
     cov_mem_free(slot->bytes);
@@ -48,7 +48,7 @@ static cov_status open_payload(cov_gateway *gw, cov_remote *from, cov_slot *slot
   cov_outer_expect(gw->outer, gw->app, slot->round, &expect);
   expect.key_hash = from->key_hash;
   expect.peer = from->peer;
-  size_t n = gw->outer->payload_bytes;
+  size_t n = slot->n_bytes;
   COV_TRY(cov_payload_check(slot->bytes, n, &expect, &slot->view));
   if (!cov_identity_verify(from->key, cov_payload_digest(slot->bytes, n), COV_PAYLOAD_DIGEST_BYTES,
                            cov_payload_signature(slot->bytes, n))) {
@@ -63,10 +63,10 @@ static cov_status open_payload(cov_gateway *gw, cov_remote *from, cov_slot *slot
 static cov_status announce(cov_gateway *gw, const cov_remote *from, const cov_slot *slot) {
   const cov_payload_head *head = &slot->view.head;
   cov_commit_payload ready = {.entry = {.peer = from->peer,
-                                        .payload_bytes = (int64_t)gw->outer->payload_bytes,
+                                        .payload_bytes = (int64_t)slot->n_bytes,
                                         .inner_steps = (int64_t)head->inner_steps,
                                         .tokens = (int64_t)head->tokens}};
-  memcpy(ready.entry.hash, cov_payload_digest(slot->bytes, gw->outer->payload_bytes), COV_HASH_BYTES);
+  memcpy(ready.entry.hash, cov_payload_digest(slot->bytes, slot->n_bytes), COV_HASH_BYTES);
   memcpy(ready.base_state_hash, head->base_hash, COV_HASH_BYTES);
   return cov_commit_payload_ready(gw->commit, &ready, cov_clock_s());
 }
@@ -112,10 +112,10 @@ static cov_status take_payload(cov_gateway *gw, const cov_carrier_event *event) 
            COV_FAIL(COV_EREMOTE, "round %" PRId64 " is not at hand (we are in %" PRId64 ")", round, gw->round));
     return COV_OK;
   }
-  if (event->n_bytes != gw->outer->payload_bytes) {
+  if (event->n_bytes > gw->outer->payload_bytes_max) {
     refuse(gw, event->peer, round,
-           COV_FAIL(COV_EREMOTE, "%zu bytes where every payload of this run has %zu", event->n_bytes,
-                    gw->outer->payload_bytes));
+           COV_FAIL(COV_EREMOTE, "%zu bytes where no payload of this run has more than %zu", event->n_bytes,
+                    gw->outer->payload_bytes_max));
     return COV_OK;
   }
   cov_remote *from = round == gw->round ? owner_of(gw, event) : remote_of(gw, event->peer);
@@ -127,6 +127,7 @@ static cov_status take_payload(cov_gateway *gw, const cov_carrier_event *event) 
   if (slot->round == round && from->peer == event->peer) return COV_OK; /* the first of a peer counts */
   empty_slot(gw, slot);
   slot->round = round;
+  slot->n_bytes = event->n_bytes;
   slot->bytes = cov_carrier_keep(gw->carrier, event);
   return round == gw->round ? take_slot(gw, from, slot) : COV_OK; /* the next round's waits for its begin */
 }
@@ -148,8 +149,8 @@ static cov_status serve_fetch(cov_gateway *gw, const cov_carrier_event *event) {
   if (!r || event->head.round > INT64_MAX) return COV_OK;
   cov_slot *slot = &r->slot[event->head.round % COV_GATEWAY_ROUNDS];
   if (slot->round != (int64_t)event->head.round || !slot->open) return COV_OK;
-  if (memcmp(cov_payload_digest(slot->bytes, gw->outer->payload_bytes), hash, COV_HASH_BYTES) != 0) return COV_OK;
-  return cov_gateway_post(gw, event->peer, COV_MESSAGE_PAYLOAD, slot->round, slot->bytes, gw->outer->payload_bytes,
+  if (memcmp(cov_payload_digest(slot->bytes, slot->n_bytes), hash, COV_HASH_BYTES) != 0) return COV_OK;
+  return cov_gateway_post(gw, event->peer, COV_MESSAGE_PAYLOAD, slot->round, slot->bytes, slot->n_bytes,
                           COV_POST_BORROW);
 }
 
@@ -307,13 +308,13 @@ cov_status cov_gateway_begin(cov_gateway *gw) {
   return COV_OK;
 }
 
-cov_status cov_gateway_send(cov_gateway *gw, uint8_t *payload) {
+cov_status cov_gateway_send(cov_gateway *gw, uint8_t *payload, size_t n) {
   cov_remote *self = remote_of(gw, (int32_t)gw->app->peer);
   cov_slot *slot = &self->slot[gw->round % COV_GATEWAY_ROUNDS];
-  size_t n = gw->outer->payload_bytes;
   empty_slot(gw, slot);
   slot->round = gw->round;
   slot->bytes = payload;
+  slot->n_bytes = n;
   COV_TRY(cov_identity_sign(&gw->identity, cov_payload_digest(payload, n), COV_PAYLOAD_DIGEST_BYTES,
                             cov_payload_signature(payload, n)));
   COV_TRY(open_payload(gw, self, slot)); /* what we send passes our own checks */

@@ -17,6 +17,7 @@ enum { COV_GATEWAY_ROUNDS = 4 };
 typedef struct {
   int64_t round;  /* -1: the slot is empty */
   uint8_t *bytes; /* owned (cov_mem_free) */
+  size_t n_bytes;
   bool open;
   cov_payload_view view;
 } cov_slot;
@@ -60,8 +61,8 @@ void cov_gateway_close(cov_gateway *gateway);
 cov_status cov_gateway_begin(cov_gateway *gateway);
 /** Take what has come within `max_s`, let the agreement go on, send what it wants sent. */
 cov_status cov_gateway_turn(cov_gateway *gateway, double max_s);
-/** Hand in our own payload (payload_bytes, moved) and send it to everyone. */
-cov_status cov_gateway_send(cov_gateway *gateway, uint8_t *payload);
+/** Hand in our own payload[bytes] (moved) and send it to everyone. */
+cov_status cov_gateway_send(cov_gateway *gateway, uint8_t *payload, size_t bytes);
 /** Until the set is agreed and all of it is here, then into the ledger. COV_EREMOTE: no majority, or we were left out
  *  of the run. COV_EMISMATCH: our state is not the one agreed on. */
 cov_status cov_gateway_decide(cov_gateway *gateway);

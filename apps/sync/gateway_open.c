@@ -154,7 +154,7 @@ cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
   gw->remote[app->peer].greeted = true;
   cov_status fit = cov_resume_offers(app, &gw->remote[app->peer].offers); /* before the links: it may take minutes */
   snprintf(why, sizeof why, "%s", fit == COV_OK ? "" : cov_error_text());
-  size_t largest = outer->payload_bytes;
+  size_t largest = outer->payload_bytes_max;
   if (largest < COV_HELLO_BYTES) largest = COV_HELLO_BYTES;
   if (largest < cov_commit_message_max_bytes()) largest = cov_commit_message_max_bytes();
   const cov_carrier_params params = {.self = (int)app->peer,

@@ -27,18 +27,17 @@ static cov_status create_buffers(cov_outer *outer) {
     COV_TRY(buffer(COV_MEM_OUTER, (size_t)outer->part.elems * sizeof(float), &outer->velocity));
     outer->step.velocity = outer->velocity;
   }
-  outer->piece_bytes = cov_piece_bytes(&outer->part, &outer->quant);
-  COV_TRY(buffer(COV_MEM_PAYLOAD, outer->piece_bytes, &outer->piece));
+  COV_TRY(buffer(COV_MEM_PAYLOAD, cov_piece_bytes_max(&outer->part, &outer->quant), &outer->piece));
   COV_TRY(buffer(COV_MEM_SCRATCH, (size_t)outer->part.n_bands * COV_LEAF_BYTES, &outer->leaves));
   if (outer->shard != 0) return COV_OK;
-  outer->pieces_bytes = 0;
+  outer->pieces_bytes_max = 0;
   for (int g = 0; g < outer->shards; g++) {
     cov_shard other;
     COV_TRY(cov_shard_create(&outer->grid, g, outer->shards, &other));
-    outer->pieces_bytes += cov_piece_bytes(&other, &outer->quant);
+    outer->pieces_bytes_max += cov_piece_bytes_max(&other, &outer->quant);
     cov_shard_destroy(&other);
   }
-  COV_TRY(buffer(COV_MEM_PAYLOAD, outer->pieces_bytes, &outer->pieces));
+  COV_TRY(buffer(COV_MEM_PAYLOAD, outer->pieces_bytes_max, &outer->pieces));
   COV_TRY(buffer(COV_MEM_SCRATCH, (size_t)outer->grid.n_bands * COV_LEAF_BYTES, &outer->all_leaves));
   return buffer(COV_MEM_SCRATCH, (size_t)outer->grid.n_bands * COV_LEAF_BYTES, &outer->ordered);
 }
@@ -61,7 +60,7 @@ cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_
   const cov_encoder_params params = {
       .quant = outer->quant, .beta = set.beta, .theta_layout = COV_LAYOUT_SPAN, .feedback_layout = COV_LAYOUT_SHARD};
   COV_TRY(cov_encoder_create(&outer->part, &params, &outer->encoder));
-  outer->payload_bytes = cov_payload_bytes(&outer->grid, &outer->quant);
+  outer->payload_bytes_max = cov_payload_bytes_max(&outer->grid, &outer->quant);
   return create_buffers(outer);
 }
 
@@ -120,18 +119,19 @@ cov_status cov_outer_init(cov_outer *outer, uint64_t seed) {
   return cov_outer_hash(outer);
 }
 
-cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload) {
+cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload, size_t *bytes) {
   const cov_reducer reducer = {.reduce = reduce_over_shards, .context = outer};
-  size_t counts[64];
+  size_t counts[64], piece_bytes, pieces_bytes = 0;
   COV_TRY(cov_encoder_encode(outer->encoder, cov_segment_start(outer->segment), cov_segment_work(outer->segment),
                              outer->feedback, &reducer));
-  cov_encoder_piece(outer->encoder, outer->piece);
-  COV_TRY(cov_coll_gatherv(outer->comm, 0, outer->piece, outer->piece_bytes, outer->pieces, outer->pieces_bytes, counts,
+  piece_bytes = cov_encoder_piece(outer->encoder, outer->piece);
+  COV_TRY(cov_coll_gatherv(outer->comm, 0, outer->piece, piece_bytes, outer->pieces, outer->pieces_bytes_max, counts,
                            &outer->how));
   cov_status st = COV_OK;
   if (outer->shard == 0) {
-    st = cov_payload_write(&outer->grid, &outer->quant, head, outer->shards, outer->pieces, outer->pieces_bytes,
-                           payload);
+    for (int g = 0; g < outer->shards; g++) pieces_bytes += counts[g];
+    st = cov_payload_write(&outer->grid, &outer->quant, head, outer->shards, outer->pieces, pieces_bytes, payload,
+                           bytes);
   }
   return cov_agree(outer->comm, st, &outer->how);
 }
@@ -144,39 +144,45 @@ cov_status cov_outer_reset(cov_outer *outer) {
   return cov_coll_barrier(outer->comm, &outer->how);
 }
 
-/* Ranks other than the gateway: a copy of our own payload, and a view of it. */
-static cov_status receive_own(cov_outer *outer, const cov_app *app, uint8_t **bytes, cov_payload_view *view) {
+/* One payload from the gateway to the other ranks, which own the copy. */
+static cov_status share_payload(cov_outer *outer, cov_payload_bytes *payload) {
+  COV_TRY(cov_coll_bcast(outer->comm, 0, &payload->n, sizeof payload->n, &outer->how));
+  cov_status st = outer->shard == 0 ? COV_OK : buffer(COV_MEM_PAYLOAD, payload->n, &payload->bytes);
+  COV_TRY(cov_agree(outer->comm, st, &outer->how));
+  return cov_coll_bcast(outer->comm, 0, payload->bytes, payload->n, &outer->how);
+}
+
+/* A view of a copy of our own payload. */
+static cov_status open_own(const cov_outer *outer, const cov_app *app, const cov_payload_bytes *sent,
+                           cov_payload_view *view) {
   cov_payload_head head;
   cov_payload_expect expect;
-  cov_status st = buffer(COV_MEM_PAYLOAD, outer->payload_bytes, bytes);
-  COV_TRY(cov_agree(outer->comm, st, &outer->how));
-  COV_TRY(cov_coll_bcast(outer->comm, 0, *bytes, outer->payload_bytes, &outer->how));
-  COV_TRY(cov_payload_peek(*bytes, outer->payload_bytes, &head));
+  COV_TRY(cov_payload_peek(sent->bytes, sent->n, &head));
   cov_outer_expect(outer, app, (int64_t)head.round, &expect);
-  return cov_payload_check(*bytes, outer->payload_bytes, &expect, view);
+  return cov_payload_check(sent->bytes, sent->n, &expect, view);
 }
 
 static cov_status keep_payload(cov_outer *outer, const cov_app *app, const cov_payload_view *own, int n_peers) {
-  uint8_t *bytes = NULL;
+  cov_payload_bytes sent = {0};
   cov_payload_view copy = {0};
   cov_status st = COV_OK;
   int32_t peers = n_peers;
   COV_TRY(cov_coll_bcast(outer->comm, 0, &peers, sizeof peers, &outer->how));
+  if (outer->shard == 0) { /* a broadcast takes what it sends as it takes what it receives */
+    memcpy(&sent.bytes, &own->bytes, sizeof sent.bytes);
+    sent.n = own->n_bytes;
+  }
+  if (outer->shards > 1) COV_TRY(share_payload(outer, &sent));
   if (outer->shard != 0) {
-    st = receive_own(outer, app, &bytes, &copy);
+    st = open_own(outer, app, &sent, &copy);
     own = &copy;
-  } else if (outer->shards > 1) {
-    COV_TRY(cov_agree(outer->comm, COV_OK, &outer->how));
-    uint8_t *sent = NULL; /* a broadcast takes what it sends as it takes what it receives */
-    memcpy(&sent, &own->bytes, sizeof sent);
-    COV_TRY(cov_coll_bcast(outer->comm, 0, sent, outer->payload_bytes, &outer->how));
   }
   if (st == COV_OK) {
     st = cov_keep_payload(&outer->part, own, &outer->step, peers, cov_segment_theta(outer->segment),
                           cov_segment_start(outer->segment));
   }
   cov_payload_close(&copy);
-  cov_mem_free(bytes);
+  if (outer->shard != 0) cov_mem_free(sent.bytes);
   return st;
 }
 
@@ -191,17 +197,14 @@ cov_status cov_outer_keep(cov_outer *outer, const cov_app *app, const cov_payloa
   return cov_agree(outer->comm, st, &outer->how); /* a barrier too: all parts are written behind it */
 }
 
-cov_status cov_outer_share(cov_outer *outer, int *n, uint8_t **set, uint8_t **rejected, int *more) {
-  int32_t words[3] = {*n, *rejected != NULL, *more};
+cov_status cov_outer_share(cov_outer *outer, int *n, cov_payload_bytes *set, cov_payload_bytes *rejected, int *more) {
+  int32_t words[3] = {*n, rejected->bytes != NULL, *more};
   if (outer->shards == 1) return COV_OK;
   COV_TRY(cov_coll_bcast(outer->comm, 0, words, sizeof words, &outer->how));
   *n = words[0];
   *more = words[2];
   for (int i = 0; i < words[0] + words[1]; i++) {
-    uint8_t **payload = i < words[0] ? &set[i] : rejected;
-    cov_status st = outer->shard == 0 ? COV_OK : buffer(COV_MEM_PAYLOAD, outer->payload_bytes, payload);
-    COV_TRY(cov_agree(outer->comm, st, &outer->how));
-    COV_TRY(cov_coll_bcast(outer->comm, 0, *payload, outer->payload_bytes, &outer->how));
+    COV_TRY(share_payload(outer, i < words[0] ? &set[i] : rejected));
   }
   return COV_OK;
 }

@@ -18,6 +18,12 @@
 #include "sparseloco/state_hash.h"
 #include "sparseloco/strategy.h"
 
+/* A payload as it travels. */
+typedef struct {
+  uint8_t *bytes;
+  size_t n;
+} cov_payload_bytes;
+
 typedef struct {
   MPI_Comm comm; /* the peer's sync ranks */
   int shard, shards;
@@ -30,9 +36,9 @@ typedef struct {
   float *feedback; /* error feedback of the own bands, COV_LAYOUT_SHARD */
   float *velocity; /* outer momentum, likewise; NULL if the strategy keeps none */
   uint16_t strategy;
-  size_t payload_bytes;
-  uint8_t *piece, *pieces; /* own piece; all pieces (gateway) */
-  size_t piece_bytes, pieces_bytes;
+  size_t payload_bytes_max; /* what no payload of this run exceeds */
+  uint8_t *piece, *pieces;  /* own piece; all pieces (gateway) */
+  size_t pieces_bytes_max;
   uint8_t *leaves, *all_leaves, *ordered; /* state hash leaves: own, gathered, in the order of the space (gateway) */
   uint8_t hash[COV_STATE_HASH_BYTES];     /* of theta as it is now; the same on all ranks */
   cov_wait how;                           /* of the collectives; its poll keeps the gateway's links alive */
@@ -50,16 +56,17 @@ void cov_outer_expect(const cov_outer *outer, const cov_app *app, int64_t round,
 cov_status cov_outer_init(cov_outer *outer, uint64_t seed);
 /** Hash of theta as it is now, to outer->hash everywhere. */
 cov_status cov_outer_hash(cov_outer *outer);
-/** payload[payload_bytes] at the gateway (elsewhere NULL); `head` is read at the gateway. */
-cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload);
+/** payload[payload_bytes_max] at the gateway (elsewhere NULL), of which *bytes are used; `head` is read at the gateway.
+ */
+cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload, size_t *bytes);
 /** start <- theta, unless they are the same memory. */
 cov_status cov_outer_reset(cov_outer *outer);
 /** start <- theta moved by what this peer did in the round that was just encoded (sparseloco/keep.h). `own`: its
  *  payload, at the gateway; n_peers: members of the present epoch, at the gateway. Needs a segment with own_start. */
 cov_status cov_outer_keep(cov_outer *outer, const cov_app *app, const cov_payload_view *own, int n_peers);
-/** The agreed payloads, set[n] (gateway: in; others: out, allocated here with cov_mem_alloc, payload_bytes each), and
- *  our own where it was not accepted (`rejected`, or NULL), and the word `more` (of the gateway). */
-cov_status cov_outer_share(cov_outer *outer, int *n, uint8_t **set, uint8_t **rejected, int *more);
+/** The agreed payloads, set[n] (gateway: in; others: out, allocated here with cov_mem_alloc), and our own where it was
+ *  not accepted (`rejected`; bytes NULL: it was), and the word `more` (of the gateway). */
+cov_status cov_outer_share(cov_outer *outer, int *n, cov_payload_bytes *set, cov_payload_bytes *rejected, int *more);
 /** Apply views[n], give `rejected` back into the error feedback (NULL: nothing), new hash in outer->hash.
  *  `round`: number of rounds done after this. */
 cov_status cov_outer_finish(cov_outer *outer, const cov_payload_view *const *views, int n,

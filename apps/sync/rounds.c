@@ -27,8 +27,8 @@ typedef struct {
   bool is_gateway;
   bool ahead;    /* training is in a round whose predecessor is still being exchanged (sync.delay) */
   bool stopping; /* all peers have agreed to stop; the round in training is the last */
-  uint8_t *set[COV_LEDGER_MAX_MEMBERS]; /* ranks other than the gateway: payloads of the round, owned */
-  uint8_t *rejected;                    /* likewise */
+  /* Payloads of the round; owned, but for the gateway's, which are its slots'. */
+  cov_payload_bytes set[COV_LEDGER_MAX_MEMBERS + 1], rejected;
 } sync_rank;
 
 /* Between two tests of a wait: other peers must go on hearing from us. */
@@ -92,10 +92,11 @@ static cov_status open_rank(sync_rank *s) {
   COV_TRY(cov_agree(s->app->comms.sync, st, &s->app->wait_start));
   if (s->is_gateway && cov_status_speaks(&s->gateway)) {
     COV_TRY(cov_state_write(cfg->run.dir, COV_RUN_RUNNING, "training"));
-    cov_log_info(
-        "%" PRId64 " peers, %" PRId64 " parameters, %zu bytes a payload (%.1fx smaller than fp32), signatures %s",
-        cfg->run.peers, s->app->params.elems, s->outer.payload_bytes,
-        4.0 * (double)s->app->params.elems / (double)s->outer.payload_bytes, cov_identity_signs() ? "on" : "off");
+    cov_log_info("%" PRId64 " peers, %" PRId64
+                 " parameters, at most %zu bytes a payload (%.1fx smaller than fp32), signatures %s",
+                 cfg->run.peers, s->app->params.elems, s->outer.payload_bytes_max,
+                 4.0 * (double)s->app->params.elems / (double)s->outer.payload_bytes_max,
+                 cov_identity_signs() ? "on" : "off");
   }
   return load_start(s);
 }
@@ -135,11 +136,12 @@ static cov_status wait_for_training(sync_rank *s, int64_t t) {
 static cov_status encode(sync_rank *s, int64_t t, const cov_train_report *train) {
   double start = cov_clock_s();
   uint8_t *payload = NULL;
+  size_t bytes = 0;
   cov_payload_head head = {0};
   cov_status st = COV_OK;
   if (s->is_gateway) {
     void *p;
-    st = cov_mem_alloc(COV_SPACE_HOST, COV_MEM_PAYLOAD, s->outer.payload_bytes, &p);
+    st = cov_mem_alloc(COV_SPACE_HOST, COV_MEM_PAYLOAD, s->outer.payload_bytes_max, &p);
     payload = p;
     memcpy(head.run_id, s->app->run_id, sizeof head.run_id);
     head.peer = (uint32_t)s->app->peer;
@@ -154,9 +156,9 @@ static cov_status encode(sync_rank *s, int64_t t, const cov_train_report *train)
     head.strategy = s->outer.strategy;
   }
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
-  st = cov_outer_encode(&s->outer, &head, payload);
+  st = cov_outer_encode(&s->outer, &head, payload, &bytes);
   s->times.encode_s = cov_clock_s() - start;
-  if (st == COV_OK && s->is_gateway) return cov_gateway_send(&s->gateway, payload);
+  if (st == COV_OK && s->is_gateway) return cov_gateway_send(&s->gateway, payload, bytes);
   cov_mem_free(payload);
   return st;
 }
@@ -169,13 +171,13 @@ static void list_set(sync_rank *s, const cov_payload_view **views, int *n, const
     cov_slot *slot = cov_gateway_slot(&s->gateway, agreed->set[i].peer);
     COV_ASSERT(slot);
     views[i] = &slot->view;
-    s->set[i] = slot->bytes;
+    s->set[i] = (cov_payload_bytes){slot->bytes, slot->n_bytes};
   }
   *rejected = NULL;
   if (!cov_round_find(agreed, (int32_t)s->app->peer)) {
     cov_slot *own = cov_gateway_slot(&s->gateway, (int32_t)s->app->peer);
     *rejected = &own->view;
-    s->rejected = own->bytes;
+    s->rejected = (cov_payload_bytes){own->bytes, own->n_bytes};
     cov_log_warn("our payload of round %" PRId64
                  " is not in the agreed set: it came too late, or the others refused it (their logs say why); it goes "
                  "back into the error feedback",
@@ -189,7 +191,7 @@ static cov_status open_set(sync_rank *s, int64_t t, int n, cov_payload_view *sto
   cov_payload_expect expect;
   cov_outer_expect(&s->outer, s->app, t, &expect);
   for (*opened = 0; *opened < n; ++*opened) {
-    COV_TRY(cov_payload_check(s->set[*opened], s->outer.payload_bytes, &expect, &store[*opened]));
+    COV_TRY(cov_payload_check(s->set[*opened].bytes, s->set[*opened].n, &expect, &store[*opened]));
     views[*opened] = &store[*opened];
   }
   return COV_OK;
@@ -198,11 +200,10 @@ static cov_status open_set(sync_rank *s, int64_t t, int n, cov_payload_view *sto
 static void release_set(sync_rank *s, cov_payload_view *store, int opened) {
   if (!s->is_gateway) {
     for (int i = 0; i < opened; i++) cov_payload_close(&store[i]);
-    for (int i = 0; i < COV_LEDGER_MAX_MEMBERS; i++) cov_mem_free(s->set[i]);
-    cov_mem_free(s->rejected);
+    for (int i = 0; i <= COV_LEDGER_MAX_MEMBERS; i++) cov_mem_free(s->set[i].bytes);
   }
   memset(s->set, 0, sizeof s->set);
-  s->rejected = NULL;
+  s->rejected = (cov_payload_bytes){0};
 }
 
 /* Rounds that this launch does at most. */
@@ -252,13 +253,10 @@ static cov_status step(sync_rank *s, int64_t t, int *more) {
   double start = cov_clock_s();
   st = cov_outer_share(&s->outer, &n, s->set, &s->rejected, more);
   if (st == COV_OK && !s->is_gateway) {
-    extra = s->rejected != NULL;
-    if (extra) s->set[n] = s->rejected;
+    extra = s->rejected.bytes != NULL;
+    if (extra) s->set[n] = s->rejected; /* freed with the set */
     st = open_set(s, t, n + extra, store, views, &opened);
-    if (extra) {
-      rejected = views[n];
-      s->set[n] = NULL;
-    }
+    if (extra) rejected = views[n];
   }
   s->stopping = s->stopping || *more == LAST_ROUND;
   st = cov_agree(s->outer.comm, st, &s->outer.how);

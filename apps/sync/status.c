@@ -65,6 +65,8 @@ cov_status cov_status_round(cov_status_writer *w, cov_gateway *gw, const cov_tra
   cov_gateway_traffic(gw, &sent, &received);
   if (!cov_segment_eval_read(gw->outer->segment, &eval)) eval.tokens = 0;
   for (int32_t i = 0; i < agreed->n_set; i++) round_tokens += agreed->set[i].tokens;
+  const cov_slot *own = cov_gateway_slot(gw, (int32_t)gw->app->peer);
+  COV_ASSERT(own);
   const cov_metrics_row row = {.round = gw->round,
                                .peers_in = agreed->n_set,
                                .loss = mean_loss(gw, agreed),
@@ -73,8 +75,8 @@ cov_status cov_status_round(cov_status_writer *w, cov_gateway *gw, const cov_tra
                                .tokens_per_s = (double)round_tokens / (cov_clock_s() - times->begin_s),
                                .sent_bytes = (int64_t)sent,
                                .received_bytes = (int64_t)received,
-                               .payload_bytes = (int64_t)gw->outer->payload_bytes,
-                               .ratio_fp32 = 4.0 * (double)gw->app->params.elems / (double)gw->outer->payload_bytes,
+                               .payload_bytes = (int64_t)own->n_bytes,
+                               .ratio_fp32 = 4.0 * (double)gw->app->params.elems / (double)own->n_bytes,
                                .compute_s = train->compute_s,
                                .idle_s = train->idle_s,
                                .wait_s = times->wait_s,

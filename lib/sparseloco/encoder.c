@@ -231,11 +231,11 @@ const cov_quant_stats *cov_encoder_stats(const cov_encoder *encoder, int t) {
   return &encoder->stats[t];
 }
 
-void cov_encoder_piece(const cov_encoder *encoder, uint8_t *piece) {
+size_t cov_encoder_piece(const cov_encoder *encoder, uint8_t *piece) {
   int quantised = encoder->params.quant.id != COV_QUANT_NONE;
   cov_piece content = {.tables = quantised ? encoder->table : NULL,
                        .indices = encoder->index,
                        .codes = quantised ? encoder->code : NULL,
                        .values = quantised ? NULL : encoder->value};
-  cov_piece_write(encoder->shard, &encoder->params.quant, &content, piece);
+  return cov_piece_write(encoder->shard, &encoder->params.quant, &content, piece);
 }

@@ -50,11 +50,11 @@ cov_status cov_encoder_encode(cov_encoder *encoder, const float *theta, const fl
 /** Statistics of tensor t in the last encode; the same on every shard. */
 const cov_quant_stats *cov_encoder_stats(const cov_encoder *encoder, int t);
 
-/** Size of this shard's piece; depends on grid, shard and quantiser only, so receivers can compute it for all shards.
- */
-size_t cov_piece_bytes(const cov_shard *shard, const cov_quant_params *quant);
-/** Write the piece of the last encode to piece[cov_piece_bytes()]. Local. */
-void cov_encoder_piece(const cov_encoder *encoder, uint8_t *piece);
+/** What no piece of this shard exceeds; depends on grid, shard and quantiser only, so receivers can compute it for all
+ *  shards. */
+size_t cov_piece_bytes_max(const cov_shard *shard, const cov_quant_params *quant);
+/** Write the piece of the last encode to piece[cov_piece_bytes_max()]; returns the bytes used. Local. */
+size_t cov_encoder_piece(const cov_encoder *encoder, uint8_t *piece);
 
 /* A piece by hand, for other strategies and for tests. Kept entries are in the shard's kept order. */
 typedef struct {
@@ -63,6 +63,6 @@ typedef struct {
   const uint8_t *codes;    /* [n_kept]; NULL for none */
   const float *values;     /* [n_kept] for none, else NULL */
 } cov_piece;
-void cov_piece_write(const cov_shard *shard, const cov_quant_params *quant, const cov_piece *content, uint8_t *piece);
+size_t cov_piece_write(const cov_shard *shard, const cov_quant_params *quant, const cov_piece *content, uint8_t *piece);
 
 #endif

@@ -59,7 +59,7 @@ void covi_section_write(const covi_section *s, uint8_t head[COV_PAYLOAD_SECTION_
   covi_put(head + 28, s->table_bytes, 4);
 }
 
-size_t cov_payload_bytes(const cov_grid *grid, const cov_quant_params *quant) {
+size_t cov_payload_bytes_max(const cov_grid *grid, const cov_quant_params *quant) {
   size_t bytes = COV_PAYLOAD_HEADER_BYTES + COVI_TRAILER_BYTES;
   for (int t = 0; t < grid->n; t++) bytes += covi_section_describe(grid, quant, t).bytes;
   return bytes;
@@ -124,7 +124,7 @@ typedef struct {
 static cov_status open_piece(const cov_shard *shard, const cov_quant_params *quant, const uint8_t **at,
                              size_t *bytes_left, piece_view *view) {
   covi_piece_head head;
-  size_t need = cov_piece_bytes(shard, quant);
+  size_t need = cov_piece_bytes_max(shard, quant);
   if (*bytes_left < need)
     return COV_FAIL(COV_EBUG, "piece of shard %d has %zu bytes, %zu are needed", shard->g, *bytes_left, need);
   memcpy(&head, *at, sizeof head);
@@ -189,8 +189,8 @@ static cov_status write_piece(const cov_shard *shard, const cov_quant_params *qu
 }
 
 cov_status cov_payload_write(const cov_grid *grid, const cov_quant_params *quant, const cov_payload_head *head, int G,
-                             const uint8_t *pieces, size_t pieces_bytes, uint8_t *payload) {
-  size_t bytes = cov_payload_bytes(grid, quant);
+                             const uint8_t *pieces, size_t pieces_bytes, uint8_t *payload, size_t *n_bytes) {
+  size_t bytes = cov_payload_bytes_max(grid, quant);
   if (head->flags != 0) return COV_FAIL(COV_EBUG, "payload version 1 has no flags, got %x", (unsigned)head->flags);
   if ((cov_float_bits(head->train_loss) & COV_MAGNITUDE_MASK) >= COV_MAGNITUDE_INF)
     return COV_FAIL(COV_ENUMERIC, "the train loss to be reported is not finite");
@@ -207,5 +207,6 @@ cov_status cov_payload_write(const cov_grid *grid, const cov_quant_params *quant
   }
   if (pieces_bytes != 0) return COV_FAIL(COV_EBUG, "%zu bytes are left after the pieces of %d shards", pieces_bytes, G);
   cov_hash(payload, bytes - COVI_TRAILER_BYTES, COV_PAYLOAD_DIGEST_BYTES, payload + bytes - COVI_TRAILER_BYTES);
+  *n_bytes = bytes;
   return COV_OK;
 }

@@ -51,15 +51,15 @@ typedef struct {
   uint32_t flags;      /* 0 in version 1 */
 } cov_payload_head;
 
-/** Exact length of a payload on this grid; every payload of a run has it. */
-size_t cov_payload_bytes(const cov_grid *grid, const cov_quant_params *quant);
+/** What no payload on this grid exceeds: what a receiver allocates. The exact length is in the header. */
+size_t cov_payload_bytes_max(const cov_grid *grid, const cov_quant_params *quant);
 
 /** Assemble a payload from the pieces of G shards, one after the other in shard order as MPI_Gatherv delivers them.
  *  head: topk, edge, quantiser and bins are taken from grid and quant; flags must be 0.
- *  payload[cov_payload_bytes()], the signature slot zero. COV_EBUG if the pieces do not fit grid, quantiser or each
- * other (different tables mean that shards disagreed on a total). */
+ *  payload[cov_payload_bytes_max()], of which *bytes are used; the signature slot is zero. COV_EBUG if the pieces do
+ * not fit grid, quantiser or each other (different tables mean that shards disagreed on a total). */
 cov_status cov_payload_write(const cov_grid *grid, const cov_quant_params *quant, const cov_payload_head *head, int G,
-                             const uint8_t *pieces, size_t pieces_bytes, uint8_t *payload);
+                             const uint8_t *pieces, size_t pieces_bytes, uint8_t *payload, size_t *bytes);
 
 /** The 32 bytes that the sender signs: the digest in the trailer. It names the payload in the ledger too. */
 const uint8_t *cov_payload_digest(const uint8_t *payload, size_t bytes);

@@ -180,9 +180,9 @@ cov_status cov_payload_check(const uint8_t *payload, size_t bytes, const cov_pay
                              cov_payload_view *view) {
   memset(view, 0, sizeof *view);
   COV_TRY(cov_quant_verify(&expect->quant));
-  size_t need = cov_payload_bytes(expect->grid, &expect->quant);
+  size_t most = cov_payload_bytes_max(expect->grid, &expect->quant);
   /* The length first: from here on nothing that is read can lie outside. */
-  if (bytes != need) return REFUSE("it has %zu bytes, a payload of this run has %zu", bytes, need);
+  if (bytes != most) return REFUSE("it has %zu bytes, a payload of this run has %zu", bytes, most);
   cov_payload_head head;
   COV_TRY(cov_payload_peek(payload, bytes, &head));
   COV_TRY(check_head(payload, &head, expect));

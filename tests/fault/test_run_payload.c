@@ -82,7 +82,7 @@ static void check_damage(const char *kind, const char *reason) {
 
 static void a_wrong_length_is_refused(void **state) {
   (void)state;
-  check_damage("length", "where every payload of this run has");
+  check_damage("length", "bytes and has");
 }
 
 static void a_wrong_checksum_is_refused(void **state) {

@@ -59,12 +59,12 @@ static uint8_t *valid_payload(const cov_grid *grid, const cov_quant_params *quan
   cov_payload_head head = {.strategy = COV_STRATEGY_SPARSELOCO};
   cov_shard shard;
   must(cov_shard_create(grid, 0, 1, &shard) == COV_OK);
-  size_t piece_bytes = cov_piece_bytes(&shard, quant);
+  size_t piece_bytes = cov_piece_bytes_max(&shard, quant);
   uint8_t *piece = malloc(piece_bytes);
-  cov_piece_write(&shard, quant, &content, piece);
-  *bytes = cov_payload_bytes(grid, quant);
+  piece_bytes = cov_piece_write(&shard, quant, &content, piece);
+  *bytes = cov_payload_bytes_max(grid, quant);
   uint8_t *payload = malloc(*bytes);
-  must(cov_payload_write(grid, quant, &head, 1, piece, piece_bytes, payload) == COV_OK);
+  must(cov_payload_write(grid, quant, &head, 1, piece, piece_bytes, payload, bytes) == COV_OK);
   free(piece);
   cov_shard_destroy(&shard);
   return payload;

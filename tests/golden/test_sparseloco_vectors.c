@@ -76,14 +76,14 @@ static void quantise(const float *v, int n, cov_quant_stats *stats, uint8_t *cod
   memcpy(theta, v, (size_t)n * sizeof *v);
   assert_ok(cov_encoder_encode(encoder, theta, zero, e, NULL));
   *stats = *cov_encoder_stats(encoder, 0);
-  size_t piece_bytes = cov_piece_bytes(&shard, &p.quant), bytes = cov_payload_bytes(&grid, &p.quant);
+  size_t piece_bytes = cov_piece_bytes_max(&shard, &p.quant), bytes = cov_payload_bytes_max(&grid, &p.quant);
   uint8_t *piece = malloc(piece_bytes), *payload = malloc(bytes);
-  cov_encoder_piece(encoder, piece);
+  piece_bytes = cov_encoder_piece(encoder, piece);
   cov_payload_head head = sparse_head(0);
   cov_payload_expect expect = sparse_expect(&grid, &p.quant);
   cov_payload_view view;
   uint16_t index[64];
-  assert_ok(cov_payload_write(&grid, &p.quant, &head, 1, piece, piece_bytes, payload));
+  assert_ok(cov_payload_write(&grid, &p.quant, &head, 1, piece, piece_bytes, payload, &bytes));
   assert_ok(cov_payload_check(payload, bytes, &expect, &view));
   cov_payload_codes(&view, 0, 0, index, code);
   memcpy(table, view.tensor[0].table, 4 * sizeof *table);

@@ -153,9 +153,8 @@ static cov_status run_shard(shard_job *job) {
   COV_TRY_DONE(cov_encoder_create(&shard, job->params, &encoder));
   cov_reducer reducer = {.reduce = reduce_threads, .context = job->reduction};
   COV_TRY_DONE(cov_encoder_encode(encoder, job->theta, job->theta_end, own, job->G > 1 ? &reducer : NULL));
-  job->piece_bytes = cov_piece_bytes(&shard, &job->params->quant);
-  job->piece = must(malloc(job->piece_bytes));
-  cov_encoder_piece(encoder, job->piece);
+  job->piece = must(malloc(cov_piece_bytes_max(&shard, &job->params->quant)));
+  job->piece_bytes = cov_encoder_piece(encoder, job->piece);
 done:
   if (own != job->feedback) {
     cov_shard_copy(&shard, job->feedback, COV_LAYOUT_SPAN, own, COV_LAYOUT_SHARD);
@@ -189,9 +188,8 @@ static cov_status assemble(const cov_grid *grid, const cov_encoder_params *param
     memcpy(pieces + at, jobs[g].piece, jobs[g].piece_bytes);
     at += jobs[g].piece_bytes;
   }
-  *bytes = cov_payload_bytes(grid, &params->quant);
-  *payload = must(malloc(*bytes));
-  cov_status st = cov_payload_write(grid, &params->quant, head, G, pieces, all, *payload);
+  *payload = must(malloc(cov_payload_bytes_max(grid, &params->quant)));
+  cov_status st = cov_payload_write(grid, &params->quant, head, G, pieces, all, *payload, bytes);
   free(pieces);
   return st;
 }
@@ -236,12 +234,10 @@ uint8_t *sparse_by_hand(const cov_grid *grid, const cov_quant_params *quant, con
                         const cov_piece *content, size_t *bytes) {
   cov_shard shard;
   assert_ok(cov_shard_create(grid, 0, 1, &shard));
-  size_t piece_bytes = cov_piece_bytes(&shard, quant);
-  uint8_t *piece = must(malloc(piece_bytes));
-  cov_piece_write(&shard, quant, content, piece);
-  *bytes = cov_payload_bytes(grid, quant);
-  uint8_t *payload = must(malloc(*bytes));
-  assert_ok(cov_payload_write(grid, quant, head, 1, piece, piece_bytes, payload));
+  uint8_t *piece = must(malloc(cov_piece_bytes_max(&shard, quant)));
+  size_t piece_bytes = cov_piece_write(&shard, quant, content, piece);
+  uint8_t *payload = must(malloc(cov_payload_bytes_max(grid, quant)));
+  assert_ok(cov_payload_write(grid, quant, head, 1, piece, piece_bytes, payload, bytes));
   free(piece);
   cov_shard_destroy(&shard);
   return payload;

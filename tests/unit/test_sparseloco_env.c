@@ -36,14 +36,13 @@ static void run_round(cov_quant_id id, float scale, const cov_grid *grid, const 
   r->feedback = sparse_random(params, 3, scale, 10);
   r->theta = calloc((size_t)params->span, sizeof *r->theta);
   assert_ok(cov_encoder_create(shard, &p, &encoder));
-  uint8_t *piece = malloc(cov_piece_bytes(shard, &p.quant));
-  r->bytes = cov_payload_bytes(grid, &p.quant);
-  r->payload = malloc(r->bytes);
+  uint8_t *piece = malloc(cov_piece_bytes_max(shard, &p.quant));
+  r->payload = malloc(cov_payload_bytes_max(grid, &p.quant));
   unsigned before = _mm_getcsr();
   _mm_setcsr(before | mode);
   cov_status encoded = cov_encoder_encode(encoder, theta, end, r->feedback, NULL);
-  cov_encoder_piece(encoder, piece);
-  cov_status written = cov_payload_write(grid, &p.quant, &head, 1, piece, cov_piece_bytes(shard, &p.quant), r->payload);
+  size_t piece_bytes = cov_encoder_piece(encoder, piece);
+  cov_status written = cov_payload_write(grid, &p.quant, &head, 1, piece, piece_bytes, r->payload, &r->bytes);
   cov_status checked = cov_payload_check(r->payload, r->bytes, &expect, &view);
   cov_status stepped = COV_EBUG;
   if (checked == COV_OK) {

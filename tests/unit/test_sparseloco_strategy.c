@@ -212,8 +212,8 @@ static void dense_payloads_carry_every_value(void **state) {
   assert_int_equal(dense.grid.n_kept, dense.params.elems);
   assert_int_equal(int8.grid.n_kept, int8.params.elems);
   size_t n = (size_t)dense.params.elems, overhead = (size_t)dense.grid.n * 64 + 1000;
-  assert_in_range(cov_payload_bytes(&dense.grid, &dense.set.quant), 4 * n, 4 * n + overhead);
-  assert_in_range(cov_payload_bytes(&int8.grid, &int8.set.quant), n, n + overhead + (size_t)int8.grid.n * 1024);
+  assert_in_range(cov_payload_bytes_max(&dense.grid, &dense.set.quant), 4 * n, 4 * n + overhead);
+  assert_in_range(cov_payload_bytes_max(&int8.grid, &int8.set.quant), n, n + overhead + (size_t)int8.grid.n * 1024);
   close_bench(&dense);
   close_bench(&int8);
 }
@@ -227,7 +227,7 @@ static void a_payload_of_another_strategy_is_refused(void **state) {
   cov_payload_view view;
   uint8_t *payload = send(&b, 1, theta, end, feedback, 0, &view);
   cov_payload_close(&view);
-  size_t bytes = cov_payload_bytes(&b.grid, &b.set.quant);
+  size_t bytes = cov_payload_bytes_max(&b.grid, &b.set.quant);
   cov_payload_expect expect = sparse_expect(&b.grid, &b.set.quant);
   expect.strategy = COV_STRATEGY_DENSE;
   assert_status(cov_payload_check(payload, bytes, &expect, &view), COV_EREMOTE);
