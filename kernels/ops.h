@@ -114,6 +114,11 @@ typedef struct {
    *  w -= lr * (m / c1) / (sqrt(v / c2) + eps), with g' = grad_scale * g, c1 = 1 - b1^step, c2 = 1 - b2^step. */
   int (*adamw)(const cov_place *p, float *w, float *m, float *v, const float *g, int64_t n, float lr, float b1,
                float b2, float eps, float decay, float grad_scale, int64_t step);
+  /** Momentum of Muon on f32 arrays, torch order: with g' = grad_scale * g, m += (1 - beta) (g' - m); then g becomes
+   *  g' + beta (m - g') with nesterov, else m. */
+  int (*momentum)(const cov_place *p, float *m, float *g, int64_t n, float beta, int nesterov, float grad_scale);
+  /** y = keep * y + rate * x on f32 arrays; x may be NULL: y = keep * y. */
+  int (*blend)(const cov_place *p, float *y, const float *x, int64_t n, float keep, float rate);
 
   /** Bytes of scratch that any operation may need at these sizes (0 is fine). */
   int64_t (*scratch_bytes)(int threads, int64_t T, int64_t D, int64_t E);

@@ -46,17 +46,30 @@ cov_status bench_run_newest(const cov_config *cfg, const char *run, int64_t most
   return COV_OK;
 }
 
+static cov_status read_tensor(cov_ckpt *ckpt, const char *group, const cov_param *p, float *out) {
+  const cov_ckpt_piece want = {.group = group,
+                               .name = p->name,
+                               .dims = p->dims,
+                               .shape = {p->dims == 1 ? p->cols : p->rows, p->dims == 1 ? 0 : p->cols},
+                               .count = p->dims == 1 ? p->cols : p->rows};
+  return cov_ckpt_read(ckpt, &want, out);
+}
+
 /* A group of tensors into base[span]; with a shard, into a buffer of COV_LAYOUT_SHARD. */
 static cov_status read_group(cov_ckpt *ckpt, const cov_params *params, const cov_shard *shard, const char *group,
                              float *base) {
   for (int t = 0; t < params->n; t++) {
     const cov_param *p = &params->item[t];
-    const cov_ckpt_piece want = {.group = group,
-                                 .name = p->name,
-                                 .dims = p->dims,
-                                 .shape = {p->dims == 1 ? p->cols : p->rows, p->dims == 1 ? 0 : p->cols},
-                                 .count = p->dims == 1 ? p->cols : p->rows};
-    COV_TRY(cov_ckpt_read(ckpt, &want, base + (shard ? cov_shard_offset(shard, COV_LAYOUT_SHARD, t) : p->offset)));
+    const int64_t offset = shard ? cov_shard_offset(shard, COV_LAYOUT_SHARD, t) : p->offset;
+    COV_TRY(read_tensor(ckpt, group, p, base + offset));
+  }
+  return COV_OK;
+}
+
+static cov_status read_optimizer(cov_ckpt *ckpt, cov_optimizer *o) {
+  for (int i = 0; i < o->n_parts; i++) {
+    const cov_optimizer_part *part = &o->part[i];
+    COV_TRY(read_tensor(ckpt, part->group, &o->params->item[part->tensor], o->state + part->offset));
   }
   return COV_OK;
 }
@@ -74,16 +87,15 @@ static cov_status check_meta(const char *folder, const bench_rounds *r, const co
 
 static cov_status load_peer(const char *folder, bench_rounds *r, int peer, uint8_t state_hash[32]) {
   const cov_params *params = &r->model->params;
-  cov_adamw *adamw = cov_inner_adamw(r->peer[peer].inner);
+  cov_optimizer *optimizer = cov_inner_optimizer(r->peer[peer].inner);
   cov_ckpt *ckpt;
   COV_TRY(cov_ckpt_open(folder, COV_CKPT_FULL, &ckpt));
   cov_status st = check_meta(folder, r, cov_ckpt_meta_of(ckpt), peer, state_hash);
   if (st == COV_OK && peer == 0) st = read_group(ckpt, params, NULL, "theta", r->theta);
   if (st == COV_OK && peer == 0 && r->velocity) st = read_group(ckpt, params, &r->shard, "momentum", r->velocity);
   if (st == COV_OK) st = read_group(ckpt, params, NULL, "feedback", r->peer[peer].feedback);
-  if (st == COV_OK) st = read_group(ckpt, params, NULL, "adamw.m", adamw->m);
-  if (st == COV_OK) st = read_group(ckpt, params, NULL, "adamw.v", adamw->v);
-  if (st == COV_OK) adamw->step = cov_ckpt_meta_of(ckpt)->step;
+  if (st == COV_OK) st = read_optimizer(ckpt, optimizer);
+  if (st == COV_OK) optimizer->step = cov_ckpt_meta_of(ckpt)->step;
   cov_ckpt_close(&ckpt);
   return st;
 }

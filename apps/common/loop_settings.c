@@ -17,6 +17,26 @@ static void set_schedule(const cov_config *c, cov_schedule *s) {
   s->anneal_decay_steps = c->train.anneal_decay_steps;
 }
 
+static void set_optimizer(const cov_config *c, cov_optimizer_config *o) {
+  static const cov_optimizer_kind kinds[] = {
+      [COV_CFG_OPTIMIZER_ADAMW] = COV_OPTIMIZER_ADAMW, [COV_CFG_OPTIMIZER_MUON] = COV_OPTIMIZER_MUON};
+  static const cov_muon_scale scales[] = {
+      [COV_CFG_MUON_SCALE_RMS] = COV_MUON_SCALE_RMS, [COV_CFG_MUON_SCALE_SHAPE] = COV_MUON_SCALE_SHAPE};
+  o->kind = kinds[c->train.optimizer];
+  o->adamw = (cov_adamw_config){.beta1 = c->train.beta1,
+                                .beta2 = c->train.beta2,
+                                .eps = c->train.eps,
+                                .decay = c->train.weight_decay,
+                                .exempt_vectors = !c->train.decay_vectors};
+  o->muon = (cov_muon_config){.momentum = c->train.muon_momentum,
+                              .nesterov = c->train.muon_nesterov,
+                              .steps = (int)c->train.muon_ns_steps,
+                              .decay = c->train.muon_weight_decay,
+                              .scale = scales[c->train.muon_scale],
+                              .output = c->train.muon_output,
+                              .adamw_lr_ratio = c->train.muon_adamw_lr_ratio};
+}
+
 void cov_inner_params_of(const cov_config *c, int64_t peer, cov_inner_params *out) {
   *out = (cov_inner_params){.peer = peer,
                             .inner_steps = c->sync.inner_steps,
@@ -25,12 +45,8 @@ void cov_inner_params_of(const cov_config *c, int64_t peer, cov_inner_params *ou
                             .pool_samples = c->data.pool_samples,
                             .mask_eos = c->data.mask_eos,
                             .threads = c->train.threads > 0 ? (int)c->train.threads : 1,
-                            .clip_norm = c->train.clip_norm,
-                            .adamw = {.beta1 = c->train.beta1,
-                                      .beta2 = c->train.beta2,
-                                      .eps = c->train.eps,
-                                      .decay = c->train.weight_decay,
-                                      .exempt_vectors = !c->train.decay_vectors}};
+                            .clip_norm = c->train.clip_norm};
+  set_optimizer(c, &out->optimizer);
   set_schedule(c, &out->schedule);
 }
 

@@ -8,31 +8,24 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-static const char *const group_name[2] = {"adamw.m", "adamw.v"};
-
-/* Tensor t of the group; data in `base`, laid out as the parameter space. */
-static cov_ckpt_piece piece_of(const cov_param *p, int group, const float *base) {
-  return (cov_ckpt_piece){.group = group_name[group],
+/* One array of the optimiser's state; data in `base`, laid out as the whole state. */
+static cov_ckpt_piece piece_of(const cov_optimizer *o, int part, const float *base) {
+  const cov_param *p = &o->params->item[o->part[part].tensor];
+  return (cov_ckpt_piece){.group = o->part[part].group,
                           .name = p->name,
                           .dims = p->dims,
                           .shape = {p->dims == 1 ? p->cols : p->rows, p->dims == 1 ? 0 : p->cols},
                           .count = p->dims == 1 ? p->cols : p->rows,
-                          .data = base + p->offset};
+                          .data = base + o->part[part].offset};
 }
 
-static void list_pieces(cov_moments *m, const float *first, const float *second) {
-  const cov_params *params = &m->app->params;
-  m->n_pieces = 0;
-  for (int g = 0; g < 2; g++) {
-    for (int t = 0; t < params->n; t++) {
-      m->pieces[m->n_pieces++] = piece_of(&params->item[t], g, g == 0 ? first : second);
-    }
-  }
+static void list_pieces(cov_moments *m, const float *base) {
+  for (int i = 0; i < m->optimizer->n_parts; i++) m->pieces[i] = piece_of(m->optimizer, i, base);
 }
 
-cov_status cov_moments_open(cov_app *app, cov_segment *segment, cov_adamw *adamw, cov_moments *m) {
-  *m = (cov_moments){.app = app, .segment = segment, .adamw = adamw};
-  m->pieces = calloc(2 * (size_t)app->params.n, sizeof *m->pieces);
+cov_status cov_moments_open(cov_app *app, cov_segment *segment, cov_optimizer *optimizer, cov_moments *m) {
+  *m = (cov_moments){.app = app, .segment = segment, .optimizer = optimizer};
+  m->pieces = calloc((size_t)optimizer->n_parts, sizeof *m->pieces);
   if (!m->pieces) return COV_FAIL(COV_ENOMEM, "no memory to list the tensors of a checkpoint");
   return cov_saver_create(&m->saver);
 }
@@ -52,16 +45,16 @@ static cov_status folder_of(const cov_moments *m, int64_t round, char *folder, s
 
 cov_status cov_moments_load(cov_moments *m, int64_t round) {
   char folder[COV_CKPT_PATH_BYTES];
+  cov_optimizer *o = m->optimizer;
   cov_ckpt *ckpt;
   COV_TRY(folder_of(m, round, folder, sizeof folder));
   COV_TRY(cov_ckpt_open(folder, COV_CKPT_QUICK, &ckpt)); /* covenant-sync has hashed every file */
   cov_status st = COV_OK;
-  list_pieces(m, m->adamw->m, m->adamw->v);
-  for (int i = 0; i < m->n_pieces && st == COV_OK; i++) {
-    float *base = i < m->app->params.n ? m->adamw->m : m->adamw->v;
-    st = cov_ckpt_read(ckpt, &m->pieces[i], base + m->app->params.item[i % m->app->params.n].offset);
+  list_pieces(m, o->state);
+  for (int i = 0; i < o->n_parts && st == COV_OK; i++) {
+    st = cov_ckpt_read(ckpt, &m->pieces[i], o->state + o->part[i].offset);
   }
-  m->adamw->step = cov_ckpt_meta_of(ckpt)->step;
+  o->step = cov_ckpt_meta_of(ckpt)->step;
   cov_ckpt_close(&ckpt);
   return st;
 }
@@ -89,18 +82,17 @@ static cov_status start(cov_moments *m, int64_t round) {
   COV_TRY(folder_of(m, round, folder, sizeof folder));
   cov_ckpt_file_name("train", (int)m->app->shard, (int)m->app->cfg.run.ranks_per_peer, file);
   const cov_saver_job job = {
-      .folder = folder, .file = file, .round = round, .pieces = m->pieces, .n_pieces = m->n_pieces};
+      .folder = folder, .file = file, .round = round, .pieces = m->pieces, .n_pieces = m->optimizer->n_parts};
   return cov_saver_start(m->saver, &job);
 }
 
 static cov_status take_copy(cov_moments *m) {
-  size_t span = (size_t)m->adamw->span;
+  const size_t elems = (size_t)m->optimizer->state_elems;
   void *p = m->copy;
-  if (!p) COV_TRY(cov_mem_array(COV_SPACE_HOST, COV_MEM_CHECKPOINT, 2 * span, sizeof(float), &p));
+  if (!p) COV_TRY(cov_mem_array(COV_SPACE_HOST, COV_MEM_CHECKPOINT, elems, sizeof(float), &p));
   m->copy = p;
-  memcpy(m->copy, m->adamw->m, span * sizeof(float));
-  memcpy(m->copy + span, m->adamw->v, span * sizeof(float));
-  list_pieces(m, m->copy, m->copy + span);
+  memcpy(m->copy, m->optimizer->state, elems * sizeof(float));
+  list_pieces(m, m->copy);
   return COV_OK;
 }
 
@@ -132,7 +124,7 @@ cov_status cov_moments_save_final(cov_moments *m, int64_t round) {
   bool free_again = wait_for_end(m);
   if (cov_segment_save(m->segment) != round) return COV_OK;
   double begin_s = cov_clock_s();
-  list_pieces(m, m->adamw->m, m->adamw->v);
+  list_pieces(m, m->optimizer->state);
   cov_status st = free_again ? start(m, round) : COV_FAIL(COV_EIO, "the one before hangs: is the disk gone?");
   if (st != COV_OK) {
     tell_failure(m, round, cov_error_text());

@@ -5,20 +5,19 @@
 
 #include "checkpoint/saver.h"
 #include "common/context.h"
-#include "optim/adamw.h"
+#include "optim/optimizer.h"
 
 typedef struct {
-  cov_app *app;         /* borrowed */
-  cov_segment *segment; /* borrowed */
-  cov_adamw *adamw;     /* borrowed */
+  cov_app *app;             /* borrowed */
+  cov_segment *segment;     /* borrowed */
+  cov_optimizer *optimizer; /* borrowed */
   cov_saver *saver;
-  float *copy; /* [2][span]: m and v; owned, made at the first save */
-  cov_ckpt_piece *pieces;
-  int n_pieces;
-  double stall_s; /* of the newest save */
+  float *copy;            /* [state_elems], owned, made at the first save */
+  cov_ckpt_piece *pieces; /* one a part of the state, owned */
+  double stall_s;         /* of the newest save */
 } cov_moments;
 
-cov_status cov_moments_open(cov_app *app, cov_segment *segment, cov_adamw *adamw, cov_moments *m);
+cov_status cov_moments_open(cov_app *app, cov_segment *segment, cov_optimizer *optimizer, cov_moments *m);
 void cov_moments_close(cov_moments *m);
 
 /** Moments and step of the checkpoint of `round` (> 0). */

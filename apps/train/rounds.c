@@ -136,7 +136,7 @@ cov_status train_run(cov_app *app) {
   COV_TRY_DONE(cov_member_join(t.segment, &as, &member));
   COV_TRY_DONE(cov_inner_create(&params, &app->llama, &app->params, app->data, train_backend(app), &t.inner));
   COV_TRY_DONE(cov_member_wait_all(member, &app->wait_start));
-  COV_TRY_DONE(cov_moments_open(app, t.segment, cov_inner_adamw(t.inner), &t.moments));
+  COV_TRY_DONE(cov_moments_open(app, t.segment, cov_inner_optimizer(t.inner), &t.moments));
   COV_TRY_DONE(load_start(&t, &rounds));
   COV_TRY_DONE(train_rounds(&t, &rounds));
   app->lost_peers = cov_segment_lost_peers(t.segment);

@@ -1,4 +1,4 @@
-/* SwiGLU, addition, the sum of squares and AdamW: the loops of cpu/isa cut over threads. */
+/* SwiGLU, addition, the sum of squares, element-wise parts of AdamW and Muon: the loops of cpu/isa cut over threads. */
 #include <math.h>
 
 #include "cpu/cpu.h"
@@ -114,5 +114,47 @@ int covi_cpu_adamw(const cov_place *p, float *w, float *m, float *v, const float
                              .eps = eps,
                              .grad_scale = grad_scale};
   covi_parallel(p->threads, n, GRAIN_ELEMS, adamw, &u);
+  return 0;
+}
+
+typedef struct {
+  float *m, *g;
+  float beta, grad_scale;
+  int nesterov;
+} momentum_update;
+
+static void momentum(void *context, int64_t begin, int64_t end, int slot) {
+  const momentum_update *u = context;
+  (void)slot;
+  covi_loops_get()->momentum(u->m + begin, u->g + begin, end - begin, u->beta, u->nesterov, u->grad_scale);
+}
+
+int covi_cpu_momentum(const cov_place *p, float *m, float *g, int64_t n, float beta, int nesterov, float grad_scale) {
+  if (!covi_place_ok(p)) return -1;
+  momentum_update u = {.m = m, .g = g, .beta = beta, .grad_scale = grad_scale, .nesterov = nesterov};
+  covi_parallel(p->threads, n, GRAIN_ELEMS, momentum, &u);
+  return 0;
+}
+
+typedef struct {
+  float *y;
+  const float *x;
+  float keep, rate;
+} blending;
+
+static void blend(void *context, int64_t begin, int64_t end, int slot) {
+  const blending *b = context;
+  (void)slot;
+  if (b->x) {
+    covi_loops_get()->blend(b->y + begin, b->x + begin, end - begin, b->keep, b->rate);
+  } else {
+    covi_loops_get()->scale(b->y + begin, end - begin, b->keep);
+  }
+}
+
+int covi_cpu_blend(const cov_place *p, float *y, const float *x, int64_t n, float keep, float rate) {
+  if (!covi_place_ok(p)) return -1;
+  blending b = {.y = y, .x = x, .keep = keep, .rate = rate};
+  covi_parallel(p->threads, n, GRAIN_ELEMS, blend, &b);
   return 0;
 }

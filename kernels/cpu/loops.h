@@ -50,6 +50,8 @@ typedef struct {
 
   double (*sum_squares)(const float *x, int64_t n);
   void (*adamw)(float *w, float *m, float *v, const float *g, int64_t n, const covi_adamw_step *s);
+  void (*momentum)(float *m, float *g, int64_t n, float beta, int nesterov, float grad_scale);
+  void (*blend)(float *y, const float *x, int64_t n, float keep, float rate);
 
   /** x[0..n) = exp(x - max x); *sum = their sum; returns the maximum. */
   float (*exp_row)(float *x, int64_t n, float *sum);

@@ -23,6 +23,8 @@ const cov_ops *cov_ops_cpu(void) {
       .add = covi_cpu_add,
       .sum_squares = covi_cpu_sum_squares,
       .adamw = covi_cpu_adamw,
+      .momentum = covi_cpu_momentum,
+      .blend = covi_cpu_blend,
       .scratch_bytes = covi_cpu_attention_scratch_bytes,
   };
   return &table;

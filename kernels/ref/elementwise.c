@@ -1,4 +1,4 @@
-/* SwiGLU, addition, the sum of squares and AdamW. */
+/* SwiGLU, addition, the sum of squares, and the element-wise parts of AdamW and Muon. */
 #include <math.h>
 
 #include "place.h"
@@ -53,6 +53,25 @@ int covi_ref_adamw(const cov_place *p, float *w, float *m, float *v, const float
     w[i] = (float)(kept - (double)lr * (mean / c1) / (sqrt(square / c2) + (double)eps));
     m[i] = (float)mean;
     v[i] = (float)square;
+  }
+  return 0;
+}
+
+int covi_ref_momentum(const cov_place *p, float *m, float *g, int64_t n, float beta, int nesterov, float grad_scale) {
+  if (!covi_place_ok(p)) return -1;
+  for (int64_t i = 0; i < n; i++) {
+    double grad = (double)grad_scale * (double)g[i];
+    double mean = (double)m[i] + (1 - (double)beta) * (grad - (double)m[i]);
+    m[i] = (float)mean;
+    g[i] = (float)(nesterov ? grad + (double)beta * (mean - grad) : mean);
+  }
+  return 0;
+}
+
+int covi_ref_blend(const cov_place *p, float *y, const float *x, int64_t n, float keep, float rate) {
+  if (!covi_place_ok(p)) return -1;
+  for (int64_t i = 0; i < n; i++) {
+    y[i] = (float)((double)keep * (double)y[i] + (x ? (double)rate * (double)x[i] : 0.0));
   }
   return 0;
 }

@@ -42,5 +42,7 @@ int covi_ref_add(const cov_place *p, void *y, const void *x, int64_t n);
 int covi_ref_sum_squares(const cov_place *p, const float *x, int64_t n, double *sum);
 int covi_ref_adamw(const cov_place *p, float *w, float *m, float *v, const float *g, int64_t n, float lr, float b1,
                    float b2, float eps, float decay, float grad_scale, int64_t step);
+int covi_ref_momentum(const cov_place *p, float *m, float *g, int64_t n, float beta, int nesterov, float grad_scale);
+int covi_ref_blend(const cov_place *p, float *y, const float *x, int64_t n, float keep, float rate);
 
 #endif

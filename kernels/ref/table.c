@@ -23,6 +23,8 @@ const cov_ops *cov_ops_ref(void) {
       .add = covi_ref_add,
       .sum_squares = covi_ref_sum_squares,
       .adamw = covi_ref_adamw,
+      .momentum = covi_ref_momentum,
+      .blend = covi_ref_blend,
       .scratch_bytes = covi_ref_attention_scratch_bytes,
   };
   return &table;

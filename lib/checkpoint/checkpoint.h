@@ -7,9 +7,9 @@
  *                 index.h5         the whole state by tensor name, as virtual datasets over the files above
  *
  * In the index a tensor of theta is a dataset of the root, "/layers.0.attention.wq.weight", shape as in the parameter
- * table; the other groups are folders, "/feedback/NAME", "/momentum/NAME", "/adamw.m/NAME", "/adamw.v/NAME". Attributes
- * of the root hold cov_ckpt_meta. Nothing depends on how many files there were: any number of ranks reads what any
- * other number wrote.
+ * table; the other groups are folders, "/feedback/NAME", "/momentum/NAME", "/adamw.m/NAME", "/adamw.v/NAME",
+ * "/muon.m/NAME". Attributes of the root hold cov_ckpt_meta. Nothing depends on how many files there were: any number
+ * of ranks reads what any other number wrote.
  *
  * Order of writing: each file as NAME.tmp, closed, synced, renamed; SUMS likewise; index.h5 last, then the folder is
  * synced. The appearance of index.h5 is the commit: a folder without it is no checkpoint. HDF5 reads a virtual dataset
@@ -38,7 +38,7 @@ enum {
 
 /* A contiguous part of one tensor, to be written. */
 typedef struct {
-  const char *group;    /* "theta", "feedback", "momentum", "adamw.m", "adamw.v" */
+  const char *group;    /* "theta", "feedback", "momentum", "adamw.m", "adamw.v", "muon.m" */
   const char *name;     /* of the tensor */
   int dims;             /* 1 or 2 */
   int64_t shape[2];     /* of the whole tensor; a vector of n elements is {n, 0} */

@@ -8,7 +8,8 @@
 #include "base/file.h"
 #include "checkpoint/checkpoint.h"
 
-const char *const covi_ckpt_groups[COVI_CKPT_GROUPS] = {"theta", "feedback", "momentum", "adamw.m", "adamw.v"};
+const char *const covi_ckpt_groups[COVI_CKPT_GROUPS] = {"theta",   "feedback", "momentum",
+                                                        "adamw.m", "adamw.v",  "muon.m"};
 
 static char last_cause[300];
 

@@ -40,7 +40,7 @@ char *covi_h5_get_text(hid_t object, const char *name);
 
 /* The groups of a checkpoint, in the order in which they are listed. */
 extern const char *const covi_ckpt_groups[];
-enum { COVI_CKPT_GROUPS = 5 };
+enum { COVI_CKPT_GROUPS = 6 };
 
 /** Where a tensor is: "/feedback/NAME"; in the index theta is at the root. COV_EUSAGE: no such group, or a bad name. */
 cov_status covi_ckpt_path(const char *group, const char *name, bool in_index, char *out, size_t size);

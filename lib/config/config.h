@@ -28,6 +28,8 @@ enum {
 /* clang-format off */
 #define COV_CFG_DTYPE_LIST(X)     X(DTYPE, AUTO, "auto") X(DTYPE, FP32, "fp32")
 #define COV_CFG_BACKEND_LIST(X)   X(BACKEND, CPU, "cpu") X(BACKEND, REF, "ref")
+#define COV_CFG_OPTIMIZER_LIST(X)  X(OPTIMIZER, ADAMW, "adamw") X(OPTIMIZER, MUON, "muon")
+#define COV_CFG_MUON_SCALE_LIST(X) X(MUON_SCALE, RMS, "rms") X(MUON_SCALE, SHAPE, "shape")
 #define COV_CFG_STRATEGY_LIST(X) \
   X(STRATEGY, SPARSELOCO, "sparseloco") X(STRATEGY, DENSE, "dense") X(STRATEGY, DILOCO, "diloco") X(STRATEGY, INT8, "int8")
 #define COV_CFG_QUANTIZER_LIST(X) X(QUANTIZER, REFERENCE, "reference") X(QUANTIZER, SIGN1, "sign1") X(QUANTIZER, NONE, "none")
@@ -43,6 +45,8 @@ enum {
 #define COV_CFG_ENUMERATOR(setting, choice, text) COV_CFG_##setting##_##choice,
 enum { COV_CFG_DTYPE_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_BACKEND_LIST(COV_CFG_ENUMERATOR) };
+enum { COV_CFG_OPTIMIZER_LIST(COV_CFG_ENUMERATOR) };
+enum { COV_CFG_MUON_SCALE_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_STRATEGY_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_QUANTIZER_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_AGGREGATE_LIST(COV_CFG_ENUMERATOR) };
@@ -76,14 +80,15 @@ typedef struct {
     bool mask_eos, verify;
   } data;
   struct {
-    int dtype, backend;
-    int64_t threads;
+    int dtype, backend, optimizer, muon_scale;
+    int64_t threads, muon_ns_steps;
     double lr, lr_start_ratio, lr_min_ratio;
     int64_t warmup_steps, decay_steps, flatten_start_steps, flatten_steps;
     int64_t anneal_start_steps, anneal_warmup_steps, anneal_decay_steps;
     double anneal_peak_ratio;
     double beta1, beta2, eps, weight_decay, clip_norm;
-    bool decay_vectors;
+    double muon_momentum, muon_weight_decay, muon_adamw_lr_ratio;
+    bool decay_vectors, muon_nesterov, muon_output;
   } train;
   struct {
     int64_t inner_steps, topk, chunk, bins, hash_every, delay, delay_from;

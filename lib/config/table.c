@@ -7,6 +7,8 @@
 #define CHOICES(NAME, LIST)                static const char *const NAME[] = {LIST(CHOICE_TEXT) NULL}
 CHOICES(dtype_choices, COV_CFG_DTYPE_LIST);
 CHOICES(backend_choices, COV_CFG_BACKEND_LIST);
+CHOICES(optimizer_choices, COV_CFG_OPTIMIZER_LIST);
+CHOICES(muon_scale_choices, COV_CFG_MUON_SCALE_LIST);
 CHOICES(strategy_choices, COV_CFG_STRATEGY_LIST);
 CHOICES(quantizer_choices, COV_CFG_QUANTIZER_LIST);
 CHOICES(aggregate_choices, COV_CFG_AGGREGATE_LIST);
@@ -111,8 +113,12 @@ static const cov_option options[] = {
       "Implementation of the operations; ref is the slow oracle of the tests.", NULL),
  INT  (train.threads,             "",      1,  1024,      "1",    0,
       "Compute threads of a train rank.", NULL),
+ CHOICE(train.optimizer, optimizer_choices, "adamw",      I,
+      "What moves the weights in an inner step; muon: Muon on the matrices, AdamW on embedding and gains.",
+      "protocol 2.1, 2.6"),
  FLOAT(train.lr,                  "",      1e-12, 100,       "0.003", I,
-      "Highest learning rate of the inner optimiser.", "simulation 1 (protocol 2.1: 1.17e-4)"),
+      "Highest learning rate of the inner optimiser; with muon that of the matrices.",
+      "simulation 1 (protocol 2.1: 1.17e-4; 2.6: 2e-3 for muon)"),
  FLOAT(train.lr_start_ratio,      "",      0,  1,         "1e-6", I,
       "Learning rate of the first step, as a part of train.lr.", "protocol 2.4"),
  FLOAT(train.lr_min_ratio,        "",      0,  1,         "0.1",  I,
@@ -143,6 +149,21 @@ static const cov_option options[] = {
       "AdamW: decoupled weight decay.", "protocol 2.1"),
  BOOL (train.decay_vectors,                "true",        I,
       "Whether norm gains are decayed too.", "protocol 2.1"),
+ FLOAT(train.muon_momentum,       "",      0,  0.99999,   "0.95", I,
+      "Muon: part of the momentum that a step keeps.", "protocol 2.6"),
+ BOOL (train.muon_nesterov,                "true",        I,
+      "Muon: whether the direction looks one step ahead of the momentum.", "protocol 2.6"),
+ INT  (train.muon_ns_steps,       "",      1,  16,        "5",    I,
+      "Muon: Newton-Schulz iterations of a step; from the sixth on with the fifth's coefficients.", "protocol 2.6"),
+ FLOAT(train.muon_weight_decay,   "",      0,  10,        "0.01", I,
+      "Muon: decoupled weight decay of the matrices.", "protocol 2.6"),
+ CHOICE(train.muon_scale, muon_scale_choices, "rms",      I,
+      "Muon: length of a step beside the learning rate; rms: 0.2 sqrt(max(rows, columns)), shape: "
+      "sqrt(max(1, rows / columns)).", "protocol 2.6 (rms: the sharded variant)"),
+ FLOAT(train.muon_adamw_lr_ratio, "",      0,  1000,      "0.2",  I,
+      "Muon: learning rate of embedding and gains, which AdamW moves, as a part of train.lr.", "protocol 2.6"),
+ BOOL (train.muon_output,                  "true",        I,
+      "Muon: whether an untied output projection counts as a matrix; false: AdamW moves it.", "protocol 2.6"),
  FLOAT(train.clip_norm,           "",      0,  1e6,       "1",    I,
       "Gradients are scaled down to this norm; 0: never.", "protocol 2.1"),
 

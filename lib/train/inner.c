@@ -28,17 +28,17 @@ struct cov_inner {
   uint32_t eos;
   cov_llama *model;
   cov_replica *replica;
-  cov_adamw adamw;  /* of the own part */
-  int ranks;        /* that share the replica */
-  int64_t seqs;     /* samples of a step that are this rank's */
-  int64_t n_micro;  /* micro-batches that makes */
-  int64_t *pool;    /* [n_pool] of the present round; the first n_consumed are trained on */
-  uint32_t *sample; /* [T] */
-  int32_t *tokens;  /* [seqs, T] */
-  int32_t *targets; /* [seqs, T] */
-  int64_t *count;   /* [n_micro] targets of each */
-  int64_t *loaded;  /* [1 + ranks, 1 + n_micro]: own and everyone's status, and whether each micro-batch has a target */
-  step_part *part;  /* [ranks] of the present step */
+  cov_optimizer optimizer; /* of the own part */
+  int ranks;               /* that share the replica */
+  int64_t seqs;            /* samples of a step that are this rank's */
+  int64_t n_micro;         /* micro-batches that makes */
+  int64_t *pool;           /* [n_pool] of the present round; the first n_consumed are trained on */
+  uint32_t *sample;        /* [T] */
+  int32_t *tokens;         /* [seqs, T] */
+  int32_t *targets;        /* [seqs, T] */
+  int64_t *count;          /* [n_micro] targets of each */
+  int64_t *loaded; /* [1 + ranks, 1 + n_micro]: own and everyone's status, and whether each micro-batch has a target */
+  step_part *part; /* [ranks] of the present step */
 };
 
 /* What the steps of a round add up to. */
@@ -141,10 +141,14 @@ cov_status cov_inner_create(const cov_inner_params *p, const cov_llama_config *l
                                       .weights_shared = p->weights_shared};
   COV_TRY_DONE(cov_replica_create(&replica, &in->replica));
   in->ranks = cov_replica_size(in->replica);
+  if (in->ranks > 1 && p->optimizer.kind == COV_OPTIMIZER_MUON) {
+    COV_FAIL_DONE(COV_EUSAGE, "Muon moves whole matrices, and %d ranks share them out; train with AdamW or one rank",
+                  in->ranks);
+  }
   in->seqs = p->batch_seqs / in->ranks;
   in->n_micro = in->seqs / p->micro_batch_seqs;
   COV_TRY_DONE(take_buffers(in));
-  COV_TRY_DONE(cov_adamw_create(&p->adamw, cov_replica_table(in->replica)->span, COV_SPACE_HOST, &in->adamw));
+  COV_TRY_DONE(cov_optimizer_create(&p->optimizer, cov_replica_table(in->replica), COV_SPACE_HOST, &in->optimizer));
   COV_TRY_DONE(prepare_model(in, llama));
   *out = in;
   in = NULL;
@@ -153,8 +157,8 @@ done:
   return st;
 }
 
-cov_adamw *cov_inner_adamw(cov_inner *inner) {
-  return &inner->adamw;
+cov_optimizer *cov_inner_optimizer(cov_inner *inner) {
+  return &inner->optimizer;
 }
 
 const cov_fsdp_layout *cov_inner_layout(const cov_inner *inner) {
@@ -165,7 +169,7 @@ void cov_inner_destroy(cov_inner **inner) {
   cov_inner *in = *inner;
   if (!in) return;
   cov_llama_destroy(&in->model);
-  cov_adamw_destroy(&in->adamw);
+  cov_optimizer_destroy(&in->optimizer);
   cov_replica_destroy(&in->replica);
   cov_mem_free(in->pool);
   cov_mem_free(in->sample);
@@ -320,9 +324,8 @@ static cov_status take_step(cov_inner *in, int64_t round, int64_t index, round_s
     step_part all;
     COV_TRY(accumulate(in, n_micro, &loss));
     COV_TRY(judge(in, &loss, &step, &all));
-    COV_TRY(cov_adamw_step(&in->adamw, cov_replica_table(in->replica), in->ops, &in->place,
-                           cov_replica_theta(in->replica), cov_replica_grad(in->replica), step.lr,
-                           cov_clip_factor(step.grad_norm, p->clip_norm)));
+    COV_TRY(cov_optimizer_step(&in->optimizer, in->ops, &in->place, cov_replica_theta(in->replica),
+                               cov_replica_grad(in->replica), step.lr, cov_clip_factor(step.grad_norm, p->clip_norm)));
     COV_TRY(cov_replica_moved(in->replica));
     sum->loss_sum += all.loss_sum;
     sum->positions += all.count;

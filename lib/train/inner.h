@@ -1,15 +1,15 @@
 /* The inner loop: what one peer does between two exchanges. In a round it draws its samples (protocol 6.3), takes H
- * AdamW steps on them (protocol 2.1 to 2.5) in place in the weights it is handed, and says what it saw. Nothing here
- * knows of other peers, of MPI or of shared memory.
+ * optimiser steps on them (protocol 2.1 to 2.6) in place in the weights it is handed, and says what it saw. Nothing
+ * here knows of other peers, of MPI or of shared memory.
  *
  * The replica may be shared out over the peer's train ranks (fsdp/replica.h): then each takes its part of every batch,
  * whole micro-batches in the order of ranks, and moves its own bands. Loss, counts, the gradient's norm and what fails
  * are the same on all of them.
  *
  * One step: the next batch_seqs samples of the round go through the model in micro-batches; the gradient is the mean
- * over micro-batches of the mean over the positions of each (protocol 2.2), clipped to a norm, and AdamW moves the
- * weights with the learning rate of the global step, round * H + i. The moments live as long as the object: an outer
- * step does not reset them.
+ * over micro-batches of the mean over the positions of each (protocol 2.2), clipped to a norm, and AdamW or Muon
+ * moves the weights with the learning rate of the global step, round * H + i. Its state lives as long as the object: an
+ * outer step does not reset it.
  *
  * Equal weights, data, settings, number of threads and ranks, and machine give equal bits. All functions are Local,
  * except that cov_inner_round is Collective over the ranks that share the replica. */
@@ -22,7 +22,7 @@
 #include "data/shards.h"
 #include "fsdp/replica.h"
 #include "model/llama.h"
-#include "optim/adamw.h"
+#include "optim/optimizer.h"
 #include "optim/schedule.h"
 
 enum { COV_SAMPLE_DIGEST_BYTES = 16 };
@@ -50,7 +50,7 @@ typedef struct {
   int weights_shared;        /* 1: `work` of cov_inner_round is the same memory on all ranks */
   double clip_norm;          /* 0: no clipping */
   cov_schedule schedule;
-  cov_adamw_config adamw;
+  cov_optimizer_config optimizer;
   void (*on_step)(void *arg, const cov_inner_step *step); /* called after each step; may be NULL */
   void *arg;
 } cov_inner_params;
@@ -81,7 +81,7 @@ void cov_inner_destroy(cov_inner **inner);
  */
 cov_status cov_inner_round(cov_inner *inner, int64_t round, float *work, cov_inner_report *report);
 /** The optimiser's state, for checkpoints; borrowed. Its moments lie as the layout below says. */
-cov_adamw *cov_inner_adamw(cov_inner *inner);
+cov_optimizer *cov_inner_optimizer(cov_inner *inner);
 /** What this rank owns of each tensor; borrowed. */
 const cov_fsdp_layout *cov_inner_layout(const cov_inner *inner);
 /** The samples of a round in the order they are trained on: ids[inner_steps * batch_seqs]. */

@@ -165,6 +165,27 @@ static void a_peer_without_its_state_stops_the_resume(void **state) {
   assert_true(cov_file_exists(in_run("peers/1/checkpoints/000005/index.h5"))); /* nothing was thrown away */
 }
 
+/* Its state has other arrays than AdamW's. */
+static void muon_goes_on_too(void **state) {
+  (void)state;
+  char hash[65];
+  cov_ckpt *ckpt;
+  const char *const muon[] = {"train.optimizer=muon", "train.lr=0.002", NULL};
+  launch("muon", muon, "done");
+  snprintf(hash, sizeof hash, "%s", test_run_final_hash(&run, 0));
+  assert_string_not_equal(hash, straight);
+  launch("muon-halves", (const char *const[]){muon[0], muon[1], "run.stop_after=3", NULL}, "stopped");
+  assert_ok(cov_ckpt_open(in_run("peers/1/checkpoints/000003"), COV_CKPT_FULL, &ckpt));
+  assert_true(cov_ckpt_has(ckpt, "muon.m", "layers.0.attention.wq.weight"));
+  assert_true(cov_ckpt_has(ckpt, "adamw.v", "tok_embeddings.weight"));
+  assert_false(cov_ckpt_has(ckpt, "adamw.m", "layers.0.attention.wq.weight"));
+  cov_ckpt_close(&ckpt);
+  launch("muon-halves", muon, "done");
+  for (int peer = 0; peer < 4; peer++) assert_string_equal(test_run_final_hash(&run, peer), hash);
+  test_run_start(&run, "straight", muon); /* another optimiser is another run */
+  assert_int_not_equal(test_run_wait(&run), 0);
+}
+
 /* How many are kept exactly is the business of cov_ckpt_prune. A run also keeps the newest that all peers have, and
  * skips one while the one before is being written. */
 static void old_checkpoints_are_removed(void **state) {
@@ -192,6 +213,7 @@ int main(void) {
       cmocka_unit_test(a_foreign_checkpoint_is_not_used),
       cmocka_unit_test(the_first_rounds_are_done_again_without_a_checkpoint),
       cmocka_unit_test(a_peer_without_its_state_stops_the_resume),
+      cmocka_unit_test(muon_goes_on_too),
       cmocka_unit_test(old_checkpoints_are_removed),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);

@@ -25,8 +25,8 @@ int main(void) {
 #include "interop/huggingface.h"
 #include "interop/safetensors.h"
 #include "model/llama.h"
-#include "optim/adamw.h"
 #include "optim/clip.h"
+#include "optim/optimizer.h"
 
 typedef struct {
   json_t *reference;
@@ -234,14 +234,14 @@ static void check_weights_after(fixture *f) {
 static void check_training(fixture *f) {
   const json_t *train = get(f->reference, "train"), *steps = get(train, "loss_and_grad_norm_per_step");
   const double bound = number(get(f->reference, "tol"), "train_loss_abs");
-  cov_adamw_config config;
-  cov_adamw adamw;
-  cov_adamw_config_default(&config);
-  config.beta1 = json_number_value(json_array_get(get(train, "betas"), 0));
-  config.beta2 = json_number_value(json_array_get(get(train, "betas"), 1));
-  config.eps = number(train, "eps");
-  config.decay = number(train, "weight_decay");
-  assert_ok(cov_adamw_create(&config, f->params.span, COV_SPACE_HOST, &adamw));
+  cov_optimizer_config config;
+  cov_optimizer optimizer;
+  cov_optimizer_config_default(&config);
+  config.adamw.beta1 = json_number_value(json_array_get(get(train, "betas"), 0));
+  config.adamw.beta2 = json_number_value(json_array_get(get(train, "betas"), 1));
+  config.adamw.eps = number(train, "eps");
+  config.adamw.decay = number(train, "weight_decay");
+  assert_ok(cov_optimizer_create(&config, &f->params, COV_SPACE_HOST, &optimizer));
   assert_int_equal(json_array_size(steps), 3);
   for (size_t s = 0; s < 3; s++) {
     const json_t *want = json_array_get(steps, s);
@@ -252,7 +252,7 @@ static void check_training(fixture *f) {
     compare("training gradient norm", norm, json_number_value(json_array_get(want, 1)), 1e-3 * norm);
     double factor = cov_clip_factor(norm, number(train, "clip_grad_norm"));
     assert_true(factor < 1.0); /* these vectors do clip */
-    assert_ok(cov_adamw_step(&adamw, &f->params, f->ops, &f->place, f->theta, f->grad, number(train, "lr"), factor));
+    assert_ok(cov_optimizer_step(&optimizer, f->ops, &f->place, f->theta, f->grad, number(train, "lr"), factor));
   }
   compare("loss after training", gradient(f), number(train, "loss_after"), bound);
   check_weights_after(f);
@@ -260,7 +260,7 @@ static void check_training(fixture *f) {
     const cov_param *t = &f->params.item[i];
     for (int64_t e = t->offset + t->elems; e < t[1].offset; e++) assert_true(f->theta[e] == 0.0f && f->grad[e] == 0.0f);
   }
-  cov_adamw_destroy(&adamw);
+  cov_optimizer_destroy(&optimizer);
 }
 
 static void check_model(const char *folder, const cov_ops *ops) {

@@ -100,7 +100,7 @@ static cov_inner *expected_inner(const peer *p, int rounds) {
   e.schedule.base = 0.01;
   e.schedule.warmup_steps = 2;
   e.schedule.decay_steps = rounds * H - 2;
-  cov_adamw_config_default(&e.adamw);
+  cov_optimizer_config_default(&e.optimizer);
   cov_inner *inner;
   assert_ok(cov_inner_create(&e, &p->llama, &p->params, p->data, cov_ops_cpu(), &inner));
   return inner;

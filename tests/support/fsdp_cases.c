@@ -264,8 +264,8 @@ cov_status fsdp_case_rounds(fsdp_rounds *r, const cov_fsdp_ops *ops) {
   p.schedule.base = 1e-3;
   p.schedule.warmup_steps = 2;
   p.schedule.decay_steps = 20;
-  cov_adamw_config_default(&p.adamw);
-  p.adamw.eps = 1e-2; /* so that a move is smooth in the gradient, also where that is nearly zero */
+  cov_optimizer_config_default(&p.optimizer);
+  p.optimizer.adamw.eps = 1e-2; /* so that a move is smooth in the gradient, also where that is nearly zero */
   COV_TRY(cov_inner_create(&p, &r->model->llama, &r->model->params, r->data, cov_ops_ref(), &inner));
   cov_status st = COV_OK;
   for (int round = 0; round < 2 && st == COV_OK; round++) st = cov_inner_round(inner, round, r->work, &r->report);

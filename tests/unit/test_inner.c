@@ -49,7 +49,7 @@ static cov_inner_params make_params(void) {
   p.schedule.base = 1e-2;
   p.schedule.warmup_steps = 3;
   p.schedule.decay_steps = 27;
-  cov_adamw_config_default(&p.adamw);
+  cov_optimizer_config_default(&p.optimizer);
   return p;
 }
 
@@ -136,6 +136,19 @@ static void test_two_runs_have_equal_bits(void **state) {
   cov_mem_free(second);
 }
 
+static void test_muon_learns(void **state) {
+  (void)state;
+  cov_inner_params p = make_params();
+  cov_inner_report a[6], b[6];
+  p.optimizer.kind = COV_OPTIMIZER_MUON;
+  p.schedule.base = 2e-2;
+  float *first = train(&p, 6, a), *second = train(&p, 6, b);
+  same_weights(first, second);
+  if (!(a[5].loss < a[0].loss - 1.0)) fail_msg("loss %g after %g", a[5].loss, a[0].loss);
+  cov_mem_free(first);
+  cov_mem_free(second);
+}
+
 /* The moments of round 0 shape round 1: a fresh object on the same weights goes elsewhere. */
 static void test_moments_outlive_a_round(void **state) {
   (void)state;
@@ -158,7 +171,7 @@ static void test_accumulation_changes_only_rounding(void **state) {
   cov_inner_report report;
   p.inner_steps = 1;
   p.schedule.warmup_steps = 0;
-  p.adamw.eps = 1.0;
+  p.optimizer.adamw.eps = 1.0;
   p.clip_norm = 0.0;
   float *whole = train(&p, 1, &report), *start = make_work();
   double loss = report.loss, moved = test_max_error(whole, start, (size_t)f.params.span, 1.0, NULL);
@@ -177,8 +190,8 @@ static void test_accumulation_changes_only_rounding(void **state) {
 
 /* Whole batches by hand, step after step: gradient of the mean loss, norm, clip, AdamW. eps of 1 as above. Two
  * micro-batches in the loop under test, with the mask on, so that they count different numbers of positions. */
-static void step_by_hand(cov_llama *model, cov_adamw *adamw, const cov_inner_params *p, const int64_t *ids, int64_t at,
-                         float *work, float *grad, double *norm) {
+static void step_by_hand(cov_llama *model, cov_optimizer *optimizer, const cov_inner_params *p, const int64_t *ids,
+                         int64_t at, float *work, float *grad, double *norm) {
   const cov_place place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = 1};
   const int64_t micro = p->micro_batch_seqs;
   int32_t tokens[BATCH * T], targets[BATCH * T];
@@ -196,8 +209,8 @@ static void step_by_hand(cov_llama *model, cov_adamw *adamw, const cov_inner_par
   }
   assert_ok(cov_grad_norm(&f.params, cov_ops_ref(), &place, grad, norm));
   assert_true(*norm > p->clip_norm); /* so that clipping matters */
-  assert_ok(cov_adamw_step(adamw, &f.params, cov_ops_ref(), &place, work, grad, cov_schedule_lr(&p->schedule, at),
-                           p->clip_norm / *norm));
+  assert_ok(cov_optimizer_step(optimizer, cov_ops_ref(), &place, work, grad, cov_schedule_lr(&p->schedule, at),
+                               p->clip_norm / *norm));
 }
 
 static void test_steps_follow_the_formula(void **state) {
@@ -211,21 +224,21 @@ static void test_steps_follow_the_formula(void **state) {
   p.mask_eos = 1;
   p.micro_batch_seqs = 2;
   p.clip_norm = 0.05;
-  p.adamw.eps = 1.0;
+  p.optimizer.adamw.eps = 1.0;
   p.schedule.base = 1.0; /* eps and clip make the moves small */
   const cov_place place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = 1};
   const cov_llama_shape shape = {.batch = p.micro_batch_seqs, .seq_len = T};
   float *start = make_work(), *want = make_work(), *grad = make_work(), *got = train(&p, 2, reports);
   cov_llama *model;
-  cov_adamw adamw;
+  cov_optimizer optimizer;
   assert_ok(cov_llama_create(&f.llama, &f.params, &shape, cov_ops_ref(), &place, &model));
-  assert_ok(cov_adamw_create(&p.adamw, f.params.span, COV_SPACE_HOST, &adamw));
+  assert_ok(cov_optimizer_create(&p.optimizer, &f.params, COV_SPACE_HOST, &optimizer));
   cov_inner *inner = make_inner(&p);
   for (int r = 0; r < 2; r++) {
     assert_ok(cov_inner_samples(inner, r, ids));
     for (int i = 0; i < H; i++) {
       double norm;
-      step_by_hand(model, &adamw, &p, ids + i * BATCH, r * H + i, want, grad, &norm);
+      step_by_hand(model, &optimizer, &p, ids + i * BATCH, r * H + i, want, grad, &norm);
       double off = fabs(norm / seen.step[r * H + i].grad_norm - 1.0);
       if (!(off < 1e-3)) fail_msg("step %d: norm off by %g", r * H + i, off);
     }
@@ -234,7 +247,7 @@ static void test_steps_follow_the_formula(void **state) {
   double off = test_max_error(got, want, (size_t)f.params.span, 1.0, NULL);
   if (!(moved > 1e-3 && off < 1e-3 * moved)) fail_msg("off by %g, moved %g", off, moved);
   cov_inner_destroy(&inner);
-  cov_adamw_destroy(&adamw);
+  cov_optimizer_destroy(&optimizer);
   cov_llama_destroy(&model);
   cov_mem_free(start);
   cov_mem_free(want);
@@ -438,6 +451,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_loss_falls),
       cmocka_unit_test(test_two_runs_have_equal_bits),
+      cmocka_unit_test(test_muon_learns),
       cmocka_unit_test(test_moments_outlive_a_round),
       cmocka_unit_test(test_accumulation_changes_only_rounding),
       cmocka_unit_test(test_steps_follow_the_formula),

@@ -125,6 +125,43 @@ static void test_adamw(void **state) {
   each_width(check_adamw);
 }
 
+/* Bounds: three roundings of values below 2 a step, decaying. Without nesterov g is exactly the new m. */
+static void check_momentum(void) {
+  const cov_ops *ref = cov_ops_ref(), *cpu = cov_ops_cpu();
+  cov_place p = place_create(cpu, 1, 1, 1, 2);
+  for (int s = 0; s < N_SIZES; s++) {
+    int64_t n = SIZES[s];
+    float *w = buffer_random(n, 1), *m = buffer_random(n, 2);
+    float *w2 = buffer_copy(w, n), *m2 = buffer_copy(m, n);
+    for (int step = 0; step < 5; step++) {
+      const int nesterov = step != 3;
+      float *g = buffer_random(n, 10 + (uint64_t)step), *g2 = buffer_copy(g, n);
+      p.threads = 1 + step % 3;
+      assert_int_equal(cpu->momentum(&p, m, g, n, 0.95f, nesterov, 0.5f), 0);
+      assert_int_equal(ref->momentum(&p, m2, g2, n, 0.95f, nesterov, 0.5f), 0);
+      check_close("momentum g", g, g2, n, 1.0, 1e-6);
+      if (!nesterov) check_same("momentum g is m", g, m, n);
+      assert_int_equal(cpu->blend(&p, w, g, n, 0.999f, -0.1f), 0);
+      assert_int_equal(ref->blend(&p, w2, g2, n, 0.999f, -0.1f), 0);
+      assert_int_equal(cpu->blend(&p, w, NULL, n, 0.5f, NAN), 0);
+      assert_int_equal(ref->blend(&p, w2, NULL, n, 0.5f, NAN), 0);
+      buffer_release(g);
+      buffer_release(g2);
+    }
+    check_close("momentum m", m, m2, n, 1.0, 1e-6);
+    check_close("blend", w, w2, n, 1.0, 1e-6);
+    float *all[] = {w, m, w2, m2};
+    for (int i = 0; i < 4; i++) buffer_release(all[i]);
+  }
+  p.threads = 1;
+  place_destroy(&p);
+}
+
+static void test_momentum(void **state) {
+  (void)state;
+  each_width(check_momentum);
+}
+
 /* What the tables cannot do yet they refuse, and they touch nothing. */
 static void test_refusals(void **state) {
   (void)state;
@@ -158,7 +195,7 @@ static void test_refusals(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_exp),   cmocka_unit_test(test_swiglu),   cmocka_unit_test(test_sums),
-      cmocka_unit_test(test_adamw), cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_adamw), cmocka_unit_test(test_momentum), cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,6 +41,22 @@ void COVI_NAME(covi_adamw)(float *w, float *m, float *v, const float *g, int64_t
   }
 }
 
+void COVI_NAME(covi_momentum)(float *m, float *g, int64_t n, float beta, int nesterov, float grad_scale) {
+  const float toward = 1.0f - beta;
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) {
+    float grad = grad_scale * g[i];
+    float mean = m[i] + toward * (grad - m[i]);
+    m[i] = mean;
+    g[i] = nesterov ? grad + beta * (mean - grad) : mean;
+  }
+}
+
+void COVI_NAME(covi_blend)(float *y, const float *x, int64_t n, float keep, float rate) {
+#pragma omp simd
+  for (int64_t i = 0; i < n; i++) y[i] = keep * y[i] + rate * x[i];
+}
+
 float COVI_NAME(covi_exp_row)(float *x, int64_t n, float *sum) {
   float top = row_max(x, n), total = 0;
 #pragma omp simd reduction(+ : total)

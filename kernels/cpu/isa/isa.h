@@ -15,6 +15,8 @@ extern const covi_typed_loops COVI_JOIN(COVI_NAME(covi_typed_loops), f32), COVI_
 
 double COVI_NAME(covi_sum_squares)(const float *x, int64_t n);
 void COVI_NAME(covi_adamw)(float *w, float *m, float *v, const float *g, int64_t n, const covi_adamw_step *s);
+void COVI_NAME(covi_momentum)(float *m, float *g, int64_t n, float beta, int nesterov, float grad_scale);
+void COVI_NAME(covi_blend)(float *y, const float *x, int64_t n, float keep, float rate);
 float COVI_NAME(covi_exp_row)(float *x, int64_t n, float *sum);
 void COVI_NAME(covi_scale)(float *x, int64_t n, float factor);
 float COVI_NAME(covi_dot)(const float *a, const float *b, int64_t n);

@@ -1,0 +1,89 @@
+#include "optim/optimizer.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/memory.h"
+
+void cov_optimizer_config_default(cov_optimizer_config *config) {
+  config->kind = COV_OPTIMIZER_ADAMW;
+  cov_adamw_config_default(&config->adamw);
+  cov_muon_config_default(&config->muon);
+}
+
+static int muon_moves(const cov_optimizer *o, const cov_param *tensor) {
+  return o->config.kind == COV_OPTIMIZER_MUON && cov_muon_moves(&o->config.muon, tensor);
+}
+
+/* The next array, of the tensor's elements and the padding behind them. */
+static int append_part(cov_optimizer *o, const char *group, int tensor) {
+  const int64_t align = COV_PARAM_ALIGN_ELEMS, elems = o->params->item[tensor].elems;
+  o->part[o->n_parts] = (cov_optimizer_part){.group = group, .tensor = tensor, .offset = o->state_elems};
+  o->state_elems += (elems + align - 1) / align * align;
+  return o->n_parts++;
+}
+
+static void lay_out(cov_optimizer *o) {
+  const cov_params *params = o->params;
+  for (int t = 0; t < params->n; t++) append_part(o, muon_moves(o, &params->item[t]) ? "muon.m" : "adamw.m", t);
+  for (int t = 0; t < params->n; t++)
+    o->second[t] = muon_moves(o, &params->item[t]) ? -1 : append_part(o, "adamw.v", t);
+}
+
+static int64_t scratch_elems(const cov_optimizer *o) {
+  int64_t most = 0;
+  for (int t = 0; t < o->params->n; t++) {
+    const cov_param *p = &o->params->item[t];
+    int64_t need = muon_moves(o, p) ? cov_muon_scratch_elems(p->rows, p->cols) : 0;
+    if (need > most) most = need;
+  }
+  return most;
+}
+
+cov_status cov_optimizer_create(const cov_optimizer_config *config, const cov_params *params, cov_space space,
+                                cov_optimizer *o) {
+  void *state = NULL, *scratch = NULL;
+  *o = (cov_optimizer){.config = *config, .params = params};
+  COV_TRY(cov_adamw_config_verify(&config->adamw));
+  if (config->kind == COV_OPTIMIZER_MUON) COV_TRY(cov_muon_config_verify(&config->muon));
+  o->part = calloc(2 * (size_t)params->n + 1, sizeof *o->part);
+  o->second = calloc((size_t)params->n + 1, sizeof *o->second);
+  if (!o->part || !o->second) return COV_FAIL(COV_ENOMEM, "no memory to list the state of %d tensors", params->n);
+  lay_out(o);
+  COV_TRY(cov_mem_array(space, COV_MEM_MOMENTS, (size_t)o->state_elems, sizeof(float), &state));
+  o->state = state;
+  COV_TRY(cov_mem_array(space, COV_MEM_SCRATCH, (size_t)scratch_elems(o), sizeof(float), &scratch));
+  o->scratch = scratch;
+  return COV_OK;
+}
+
+void cov_optimizer_destroy(cov_optimizer *o) {
+  cov_mem_free(o->state);
+  cov_mem_free(o->scratch);
+  free(o->part);
+  free(o->second);
+  *o = (cov_optimizer){0};
+}
+
+cov_status cov_optimizer_step(cov_optimizer *o, const cov_ops *ops, const cov_place *place, float *theta, float *grad,
+                              double lr, double grad_scale) {
+  const cov_optimizer_config *c = &o->config;
+  if (!(isfinite(lr) && lr >= 0.0) || !(isfinite(grad_scale) && grad_scale >= 0.0)) {
+    return COV_FAIL(COV_EUSAGE,
+                    "optimiser: learning rate %g with gradient scale %g; both must be finite and not negative", lr,
+                    grad_scale);
+  }
+  const double adamw_lr = c->kind == COV_OPTIMIZER_MUON ? lr * c->muon.adamw_lr_ratio : lr;
+  for (int t = 0; t < o->params->n; t++) {
+    const cov_param *p = &o->params->item[t];
+    float *w = theta + p->offset, *g = grad + p->offset, *m = o->state + o->part[t].offset;
+    if (o->second[t] < 0) {
+      COV_TRY(cov_muon_step(&c->muon, p, ops, place, w, m, g, lr, grad_scale, o->scratch));
+    } else {
+      float *v = o->state + o->part[o->second[t]].offset;
+      COV_TRY(cov_adamw_step(&c->adamw, p, ops, place, w, m, v, g, adamw_lr, grad_scale, o->step + 1));
+    }
+  }
+  o->step++;
+  return COV_OK;
+}
