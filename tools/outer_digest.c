@@ -10,6 +10,7 @@
 #include "sparseloco/outer.h"
 #include "sparseloco/payload.h"
 #include "sparseloco/state_hash.h"
+#include "sparseloco/width.h"
 
 enum { N_TENSORS = 5, N_PEERS = 4, N_ROUNDS = 3 };
 
@@ -112,7 +113,9 @@ static void run(const cov_grid *grid, const cov_encoder_params *p, const cov_out
   free(theta), free(end), free(feedback), free(leaves);
 }
 
-int main(void) {
+/* usage: outer_digest [WIDTH]     by that vector width (default: the widest); exit 77: not on this processor */
+int main(int argc, char **argv) {
+  if (argc > 1 && covi_width_choose(argv[1]) != 0) return 77;
   static const cov_quant_params quants[] = {{.id = COV_QUANT_REFERENCE, .bins = 4, .range = 6},
                                             {.id = COV_QUANT_REFERENCE, .bins = 256, .range = 6},
                                             {.id = COV_QUANT_SIGN1, .bins = 2},
@@ -132,7 +135,7 @@ int main(void) {
   for (size_t q = 0; q < sizeof quants / sizeof *quants; q++) {
     for (size_t r = 0; r < sizeof ranges / sizeof *ranges; r++) {
       for (int mode = 0; mode < 3; mode++) {
-        cov_encoder_params p = {.quant = quants[q], .beta = 0.95f};
+        cov_encoder_params p = {.quant = quants[q], .beta = 0.95f, .threads = 1 + mode};
         cov_outer_params outer = {
             .alpha = 0.7f, .mean = mode == 1 ? COV_MEAN_PAPER : COV_MEAN_SENDERS, .clip = mode < 2};
         run(&grid, &p, &outer, ranges[r][0], ranges[r][1], &digest);

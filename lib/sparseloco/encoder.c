@@ -4,9 +4,10 @@
 #include <string.h>
 
 #include "base/memory.h"
+#include "base/parallel.h"
 #include "sparseloco/fixed.h"
 #include "sparseloco/float_env.h"
-#include "sparseloco/select.h"
+#include "sparseloco/sweep.h"
 
 struct cov_encoder {
   const cov_shard *shard;
@@ -17,19 +18,53 @@ struct cov_encoder {
   uint8_t *code;          /* [n_kept]; unused without a quantiser */
   float *table;           /* [n * bins] */
   cov_quant_stats *stats; /* [n] */
-  int64_t *words;         /* [n * most words of a pass + 1] for the reductions */
+  size_t n_words;         /* most words of a pass */
+  int64_t *words;         /* [(threads + 1) * n_words]: for the reductions, and behind them one block a thread */
+  int64_t *chunk_first;   /* [n] own chunks of all tensors before this one */
+  covi_sweep sweep;       /* its arrays are owned, or the ones above */
 };
 
-/* The three arrays of one encode, so that helpers take one argument. */
-typedef struct {
-  const float *theta, *theta_end;
-  float *feedback;
-} round_data;
+/* Magnitudes of theta_end from here on make a round look twice (covi_sweep_foresee). Below, with theta and e below half
+ * of it, as they are in any run that lives, no e can pass COV_VALUE_MAX. */
+#define CAREFUL_FROM 32768.0f
 
 static size_t most_words(const cov_encoder *e) {
   size_t words = COV_MOMENTS_MAX, n_bins = 2 * (size_t)e->params.quant.bins;
   if (e->quantiser->uses_bins && n_bins > words) words = n_bins;
   return words * (size_t)e->shard->grid->n + 1;
+}
+
+/* Whatever the sweeps need besides the round's arrays. */
+static cov_status create_sweep(cov_encoder *e, int threads) {
+  const cov_shard *shard = e->shard;
+  size_t n = (size_t)shard->grid->n;
+  int64_t n_chunks = 0;
+  void *candidates, *floors;
+  e->chunk_first = calloc(n + 1, sizeof *e->chunk_first);
+  uint32_t *largest = calloc((size_t)threads * n + 1, sizeof *largest);
+  e->sweep = (covi_sweep){.shard = shard,
+                          .theta_layout = e->params.theta_layout,
+                          .feedback_layout = e->params.feedback_layout,
+                          .beta = e->params.beta,
+                          .threads = threads,
+                          .index = e->index,
+                          .value = e->value,
+                          .chunk_first = e->chunk_first,
+                          .largest = largest};
+  if (!e->chunk_first || !largest) return COV_FAIL(COV_ENOMEM, "encoder of %zu tensors", n);
+  e->sweep.tile_chunks = 8;
+  for (size_t t = 0; t < n; t++) {
+    e->chunk_first[t] = n_chunks;
+    n_chunks += shard->part[t].n_chunks;
+    if (shard->grid->tensor[t].X > e->sweep.tile_chunks) e->sweep.tile_chunks = shard->grid->tensor[t].X;
+  }
+  if (e->sweep.tile_chunks > COVI_TILE_CHUNKS_MAX) e->sweep.tile_chunks = COVI_TILE_CHUNKS_MAX;
+  COV_TRY(cov_mem_array(COV_SPACE_HOST, COV_MEM_PAYLOAD, (size_t)n_chunks, sizeof(uint32_t), &floors));
+  e->sweep.floor = floors;
+  COV_TRY(cov_mem_array(COV_SPACE_HOST, COV_MEM_SCRATCH, (size_t)threads * (size_t)e->sweep.tile_chunks,
+                        sizeof(covi_candidates), &candidates));
+  e->sweep.candidates = candidates;
+  return COV_OK;
 }
 
 cov_status cov_encoder_create(const cov_shard *shard, const cov_encoder_params *params, cov_encoder **encoder) {
@@ -38,6 +73,9 @@ cov_status cov_encoder_create(const cov_shard *shard, const cov_encoder_params *
   COV_TRY(cov_quant_verify(&params->quant));
   if (!(params->beta >= 0 && params->beta <= 1))
     return COV_FAIL(COV_EUSAGE, "error feedback decay %g is outside [0, 1]", (double)params->beta);
+  if (params->threads < 0 || params->threads > COV_THREADS_MAX)
+    return COV_FAIL(COV_EUSAGE, "%d threads for the codec; 1 .. %d are possible", params->threads, COV_THREADS_MAX);
+  int threads = params->threads > 0 ? params->threads : 1;
   cov_encoder *e = calloc(1, sizeof *e);
   if (!e) return COV_FAIL(COV_ENOMEM, "encoder");
   e->shard = shard;
@@ -49,8 +87,10 @@ cov_status cov_encoder_create(const cov_shard *shard, const cov_encoder_params *
   COV_TRY_DONE(cov_mem_array(COV_SPACE_HOST, COV_MEM_PAYLOAD, kept, sizeof *e->code, (void **)&e->code));
   e->table = calloc(n * (size_t)params->quant.bins + 1, sizeof *e->table);
   e->stats = calloc(n + 1, sizeof *e->stats);
-  e->words = calloc(most_words(e), sizeof *e->words);
+  e->n_words = most_words(e);
+  e->words = calloc(((size_t)threads + 1) * e->n_words, sizeof *e->words);
   if (!e->table || !e->stats || !e->words) COV_FAIL_DONE(COV_ENOMEM, "encoder statistics of %zu tensors", n);
+  COV_TRY_DONE(create_sweep(e, threads));
 done:
   if (st != COV_OK) cov_encoder_destroy(&e);
   *encoder = e;
@@ -66,71 +106,21 @@ void cov_encoder_destroy(cov_encoder **encoder) {
   free(e->table);
   free(e->stats);
   free(e->words);
+  free(e->chunk_first);
+  free(e->sweep.largest);
+  cov_mem_free(e->sweep.floor);
+  cov_mem_free(e->sweep.candidates);
   free(e);
   *encoder = NULL;
-}
-
-/* e' of n consecutive elements (docs/numerics.md, 2). */
-static inline void next_feedback(float *out, const float *feedback, const float *theta, const float *theta_end,
-                                 float beta, int64_t n) {
-  for (int64_t i = 0; i < n; i++) {
-    float delta = theta[i] - theta_end[i];
-    float decayed = beta * feedback[i];
-    out[i] = decayed + delta;
-  }
-}
-
-/* Gather e' of one chunk in in-chunk order; returns the largest magnitude bits. `start` is the chunk's first element in
- * the theta buffers, `feedback_start` in the feedback buffer; both have rows of `row_elems`. */
-static uint32_t chunk_feedback(const cov_encoder *e, const cov_grid_tensor *gt, const round_data *d, int64_t start,
-                               int64_t feedback_start, float *value, uint32_t *magnitude) {
-  int64_t row_elems = gt->X * gt->w;
-  for (int r = 0; r < gt->h; r++) {
-    int64_t at = start + r * row_elems;
-    next_feedback(value + r * gt->w, d->feedback + feedback_start + r * row_elems, d->theta + at, d->theta_end + at,
-                  e->params.beta, gt->w);
-  }
-  int n = gt->chunk_elems;
-  int32_t largest = 0; /* magnitudes have 31 bits, and signed maxima vectorise on every CPU */
-  for (int i = 0; i < n; i++) {
-    magnitude[i] = cov_float_bits(value[i]) & COV_MAGNITUDE_MASK;
-    int32_t m = (int32_t)magnitude[i];
-    largest = m > largest ? m : largest;
-  }
-  return (uint32_t)largest;
-}
-
-/* Pass 1 of tensor t: keep the top-k of every own chunk. Returns the largest magnitude bits of the tensor, infinite or
- * NaN included. Reads e, writes only what is kept. */
-static uint32_t select_tensor(cov_encoder *e, const round_data *d, int t) {
-  const cov_grid_tensor *gt = &e->shard->grid->tensor[t];
-  const cov_shard_part *part = &e->shard->part[t];
-  float value[COV_CHUNK_ELEMS_MAX];
-  uint32_t magnitude[COV_CHUNK_ELEMS_MAX], hint = 0, largest = 0;
-  int64_t theta_at = cov_shard_offset(e->shard, e->params.theta_layout, t) - part->elem;
-  int64_t feedback_at = cov_shard_offset(e->shard, e->params.feedback_layout, t) - part->elem;
-  for (int64_t c = 0; c < part->n_chunks; c++) {
-    int64_t first = cov_grid_elem(gt, part->chunk + c, 0);
-    uint32_t m = chunk_feedback(e, gt, d, theta_at + first, feedback_at + first, value, magnitude);
-    if (m > largest) largest = m;
-    if (m >= COV_MAGNITUDE_INF) continue;
-    uint16_t *index = e->index + part->kept + c * gt->k;
-    float *kept = e->value + part->kept + c * gt->k;
-    cov_select_topk(magnitude, gt->chunk_elems, gt->k, &hint, index);
-    for (int i = 0; i < gt->k; i++) kept[i] = value[index[i]];
-  }
-  return largest;
 }
 
 static cov_status reduce_words(const cov_reducer *reducer, int64_t *words, size_t n, cov_reduce_op op) {
   return reducer ? reducer->reduce(reducer->context, words, n, op) : COV_OK;
 }
 
-/* Pass 1 over all tensors, and the verdict on the magnitudes, which is the same on every shard. */
-static cov_status pass_select(cov_encoder *e, const round_data *d, const cov_reducer *reducer) {
+/* The same on every shard: words[n] are largest magnitude bits over all of them. */
+static cov_status judge_magnitudes(const cov_encoder *e) {
   const cov_grid *grid = e->shard->grid;
-  for (int t = 0; t < grid->n; t++) e->words[t] = select_tensor(e, d, t);
-  COV_TRY(reduce_words(reducer, e->words, (size_t)grid->n, COV_REDUCE_MAX));
   for (int t = 0; t < grid->n; t++) {
     const char *name = grid->params->item[t].name;
     uint32_t largest = (uint32_t)e->words[t];
@@ -142,42 +132,98 @@ static cov_status pass_select(cov_encoder *e, const round_data *d, const cov_red
     if (largest > cov_float_bits(COV_VALUE_MAX))
       return COV_FAIL(COV_ENUMERIC, "pseudo-gradient of %s reaches %g, more than the %g a payload may carry", name,
                       (double)cov_float_from_bits(largest), (double)COV_VALUE_MAX);
-    e->stats[t] = (cov_quant_stats){.n = grid->tensor[t].n_kept, .exponent = cov_fixed_exponent(largest)};
   }
   return COV_OK;
 }
 
-/* Pass 2: moments, then shift and scale of every tensor. */
+/* What the inner loop did is the one input that nobody has vouched for: a bad one is refused while e is as it was. */
+static cov_status pass_scan(cov_encoder *e, const cov_reducer *reducer) {
+  size_t n = (size_t)e->shard->grid->n;
+  int careful = 0;
+  covi_sweep_scan(&e->sweep, e->words);
+  COV_TRY(reduce_words(reducer, e->words, n, COV_REDUCE_MAX));
+  for (size_t t = 0; t < n; t++) careful |= e->words[t] >= (int64_t)cov_float_bits(CAREFUL_FROM);
+  if (!careful) return COV_OK;
+  covi_sweep_foresee(&e->sweep, e->words);
+  COV_TRY(reduce_words(reducer, e->words, n, COV_REDUCE_MAX));
+  return judge_magnitudes(e);
+}
+
+static cov_status pass_select(cov_encoder *e, const cov_reducer *reducer) {
+  const cov_grid *grid = e->shard->grid;
+  covi_sweep_select(&e->sweep, e->words);
+  COV_TRY(reduce_words(reducer, e->words, (size_t)grid->n, COV_REDUCE_MAX));
+  COV_TRY(judge_magnitudes(e));
+  for (int t = 0; t < grid->n; t++)
+    e->stats[t] = (cov_quant_stats){.n = grid->tensor[t].n_kept, .exponent = cov_fixed_exponent((uint32_t)e->words[t])};
+  return COV_OK;
+}
+
+/* A pass over the kept entries: each thread sums into words of its own. */
+typedef struct {
+  cov_encoder *e;
+  void (*entries)(cov_encoder *e, int t, int64_t first, int64_t n, int64_t *words);
+  size_t words_each; /* a tensor */
+} kept_pass;
+
+static void run_kept_slot(void *context, int slot, int parts) {
+  const kept_pass *p = context;
+  cov_encoder *e = p->e;
+  int64_t *words = e->words + ((size_t)slot + 1) * e->n_words;
+  cov_float_env env;
+  cov_float_env_enter(&env);
+  for (int t = 0; t < e->shard->grid->n; t++) {
+    const cov_shard_part *part = &e->shard->part[t];
+    int64_t first = part->n_kept * slot / parts, end = part->n_kept * (slot + 1) / parts;
+    p->entries(e, t, part->kept + first, end - first, words + (size_t)t * p->words_each);
+  }
+  cov_float_env_leave(&env);
+}
+
+/* Sums of all threads to words[n * words_each]. Integers: any order. */
+static void run_kept_pass(kept_pass *p) {
+  cov_encoder *e = p->e;
+  size_t n = (size_t)e->shard->grid->n * p->words_each;
+  memset(e->words, 0, ((size_t)e->sweep.threads + 1) * e->n_words * sizeof *e->words);
+  cov_parallel_run(e->sweep.threads, run_kept_slot, p);
+  for (int slot = 0; slot < e->sweep.threads; slot++) {
+    const int64_t *own = e->words + ((size_t)slot + 1) * e->n_words;
+    for (size_t i = 0; i < n; i++) e->words[i] += own[i];
+  }
+}
+
+static void sum_moments(cov_encoder *e, int t, int64_t first, int64_t n, int64_t *words) {
+  e->quantiser->moments(e->value + first, n, e->stats[t].exponent, words);
+}
+
+/* Moments, then shift and scale of every tensor. */
 static cov_status pass_moments(cov_encoder *e, const cov_reducer *reducer) {
   const cov_grid *grid = e->shard->grid;
   const cov_quantiser *q = e->quantiser;
-  size_t n_words = (size_t)grid->n * (size_t)q->n_moments;
-  memset(e->words, 0, n_words * sizeof *e->words);
-  for (int t = 0; t < grid->n; t++) {
-    const cov_shard_part *part = &e->shard->part[t];
-    q->moments(e->value + part->kept, part->n_kept, e->stats[t].exponent, e->words + t * q->n_moments);
-  }
-  COV_TRY(reduce_words(reducer, e->words, n_words, COV_REDUCE_SUM));
+  kept_pass pass = {.e = e, .entries = sum_moments, .words_each = (size_t)q->n_moments};
+  run_kept_pass(&pass);
+  COV_TRY(reduce_words(reducer, e->words, (size_t)grid->n * pass.words_each, COV_REDUCE_SUM));
   for (int t = 0; t < grid->n; t++) q->fit(&e->params.quant, e->words + t * q->n_moments, &e->stats[t]);
   return COV_OK;
 }
 
-/* Pass 3: codes, and the table from the bins' counts and sums. */
+static void make_codes(cov_encoder *e, int t, int64_t first, int64_t n, int64_t *words) {
+  const cov_quantiser *q = e->quantiser;
+  const float *value = e->value + first;
+  uint8_t *code = e->code + first;
+  q->codes(&e->params.quant, &e->stats[t], value, n, code);
+  if (q->uses_bins)
+    cov_quant_count(value, code, n, e->stats[t].exponent, e->params.quant.bins, words, words + e->params.quant.bins);
+}
+
+/* Codes, and the table from the bins' counts and sums. */
 static cov_status pass_codes(cov_encoder *e, const cov_reducer *reducer) {
   const cov_grid *grid = e->shard->grid;
   const cov_quantiser *q = e->quantiser;
   int bins = e->params.quant.bins;
-  size_t n_words = 2 * (size_t)grid->n * (size_t)bins;
-  if (q->uses_bins) memset(e->words, 0, n_words * sizeof *e->words);
-  for (int t = 0; t < grid->n; t++) {
-    const cov_shard_part *part = &e->shard->part[t];
-    const float *value = e->value + part->kept;
-    uint8_t *code = e->code + part->kept;
-    int64_t *counts = e->words + 2 * t * bins;
-    q->codes(&e->params.quant, &e->stats[t], value, part->n_kept, code);
-    if (q->uses_bins) cov_quant_count(value, code, part->n_kept, e->stats[t].exponent, counts, counts + bins);
-  }
-  if (q->uses_bins) COV_TRY(reduce_words(reducer, e->words, n_words, COV_REDUCE_SUM));
+  kept_pass pass = {.e = e, .entries = make_codes, .words_each = q->uses_bins ? 2 * (size_t)bins : 0};
+  run_kept_pass(&pass);
+  if (q->uses_bins) COV_TRY(reduce_words(reducer, e->words, (size_t)grid->n * pass.words_each, COV_REDUCE_SUM));
   for (int t = 0; t < grid->n; t++) {
     const int64_t *counts = q->uses_bins ? e->words + 2 * t * bins : NULL;
     q->table(&e->params.quant, &e->stats[t], counts, counts ? counts + bins : NULL, e->table + t * bins);
@@ -185,32 +231,15 @@ static cov_status pass_codes(cov_encoder *e, const cov_reducer *reducer) {
   return COV_OK;
 }
 
-/* The only writer of e: e' everywhere, minus what is sent where something is sent. */
-static void store_residual(const cov_encoder *e, const round_data *d) {
-  const cov_grid *grid = e->shard->grid;
-  int bins = e->params.quant.bins;
-  for (int t = 0; t < grid->n; t++) {
-    const cov_grid_tensor *gt = &grid->tensor[t];
-    const cov_shard_part *part = &e->shard->part[t];
-    int64_t theta_at = cov_shard_offset(e->shard, e->params.theta_layout, t);
-    float *feedback = d->feedback + cov_shard_offset(e->shard, e->params.feedback_layout, t);
-    next_feedback(feedback, feedback, d->theta + theta_at, d->theta_end + theta_at, e->params.beta, part->elems);
-    for (int64_t j = 0; j < part->n_kept; j++) {
-      int64_t at = part->kept + j;
-      int64_t elem = cov_grid_elem(gt, part->chunk + j / gt->k, e->index[at]) - part->elem;
-      float sent = bins > 0 ? e->table[t * bins + e->code[at]] : e->value[at];
-      feedback[elem] = feedback[elem] - sent;
-    }
-  }
-}
-
-static cov_status encode(cov_encoder *e, const round_data *d, const cov_reducer *reducer) {
-  COV_TRY(pass_select(e, d, reducer));
-  if (e->params.quant.id != COV_QUANT_NONE) {
+static cov_status encode(cov_encoder *e, const cov_reducer *reducer) {
+  int quantised = e->params.quant.id != COV_QUANT_NONE;
+  COV_TRY(pass_scan(e, reducer));
+  COV_TRY(pass_select(e, reducer));
+  if (quantised) {
     COV_TRY(pass_moments(e, reducer));
     COV_TRY(pass_codes(e, reducer));
   }
-  store_residual(e, d);
+  covi_sweep_subtract(&e->sweep, e->table, quantised ? e->params.quant.bins : 0, e->code);
   return COV_OK;
 }
 
@@ -219,10 +248,12 @@ cov_status cov_encoder_encode(cov_encoder *encoder, const float *theta, const fl
   if (!reducer && encoder->shard->G > 1)
     return COV_FAIL(COV_EBUG, "shard %d of %d encodes without a reduction over the shards", encoder->shard->g,
                     encoder->shard->G);
-  round_data d = {.theta = theta, .theta_end = theta_end, .feedback = feedback};
+  encoder->sweep.theta = theta;
+  encoder->sweep.theta_end = theta_end;
+  encoder->sweep.feedback = feedback;
   cov_float_env env;
   cov_float_env_enter(&env);
-  cov_status st = encode(encoder, &d, reducer);
+  cov_status st = encode(encoder, reducer);
   cov_float_env_leave(&env);
   return st;
 }

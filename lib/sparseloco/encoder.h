@@ -18,7 +18,7 @@
 typedef enum { COV_REDUCE_SUM, COV_REDUCE_MAX } cov_reduce_op;
 
 /* Element-wise reduction of values[n] over all shards of the peer, result on every one (an allreduce). Called the same
- * number of times with the same n and op on every shard. A failure is passed up, and e is then unchanged. */
+ * number of times with the same n and op on every shard. A failure is passed up. */
 typedef struct {
   cov_status (*reduce)(void *context, int64_t *values, size_t n, cov_reduce_op op);
   void *context;
@@ -31,6 +31,7 @@ typedef struct {
   float beta;              /* decay of the error feedback, finite, in [0, 1]; .95 in production */
   cov_layout theta_layout; /* of theta and theta_end */
   cov_layout feedback_layout;
+  int threads; /* of this shard, 1 .. COV_THREADS_MAX; 0: 1. No result depends on it */
 } cov_encoder_params;
 
 /** Buffers for one shard: 7 bytes a kept value (indices, values, codes). `shard` is borrowed and must outlive the
@@ -41,9 +42,11 @@ void cov_encoder_destroy(cov_encoder **encoder);
 
 /** One round: e <- beta * e + (theta - theta_end), keep the top-k, quantise, e <- e - decoded.
  *  Collective over the shards of the peer through `reducer` (NULL: there is only this shard; then G must be 1).
- *  theta, theta_end: read only; feedback: own bands are updated, last of all and only on success.
- *  COV_ENUMERIC on every shard, naming a tensor, if a difference or a sum is not finite on any of them, or a kept value
- * is beyond COV_VALUE_MAX; then nothing has been changed anywhere. */
+ *  theta, theta_end: read only; feedback: own bands are updated in one sweep that also reads theta and theta_end.
+ *  COV_ENUMERIC on every shard, naming a tensor, if a difference or a sum is not finite on any of them, or one is
+ * beyond COV_VALUE_MAX. If theta_end is to blame, as it is when training has diverged, that is found before anything is
+ *  changed anywhere. If theta or e were not sound before the call, or a reduction fails after the sweep, then e is what
+ *  the sweep made of it, with nothing taken out: load it again from a checkpoint. */
 cov_status cov_encoder_encode(cov_encoder *encoder, const float *theta, const float *theta_end, float *feedback,
                               const cov_reducer *reducer);
 

@@ -4,19 +4,14 @@
 #include <stddef.h>
 
 #include "sparseloco/fixed.h"
+#include "sparseloco/width.h"
 
 static void reference_moments(const float *v, int64_t n, int exponent, int64_t *words) {
-  int64_t sum = 0, sq_hi = 0, sq_lo = 0;
-  for (int64_t i = 0; i < n; i++) {
-    int64_t q = cov_fixed_value(cov_float_bits(v[i]), exponent);
-    uint64_t square = (uint64_t)q * (uint64_t)q;
-    sum += q;
-    sq_hi += (int64_t)(square >> 32);
-    sq_lo += (int64_t)(square & 0xFFFFFFFFu);
-  }
-  words[0] += sum;
-  words[1] += sq_hi;
-  words[2] += sq_lo;
+  covi_moments m = {0};
+  covi_width_get()->moments(v, n, exponent, &m);
+  words[0] += m.sum;
+  words[1] += m.sq_hi;
+  words[2] += m.sq_lo;
 }
 
 static void reference_fit(const cov_quant_params *params, const int64_t *words, cov_quant_stats *stats) {
@@ -29,24 +24,11 @@ static void reference_fit(const cov_quant_params *params, const int64_t *words, 
   if (scale > 0 && scale <= 3.402823466e38f) stats->scale = scale;
 }
 
-/* Nearest integer of t, ties to even, clamped to 0 .. top. */
-static uint8_t code_of(float t, int top) {
-  if (t <= 0.0f) return 0;
-  if (t >= (float)top) return (uint8_t)top;
-  int whole = (int)t;
-  float rest = t - (float)whole; /* exact */
-  if (rest > 0.5f || (rest == 0.5f && whole % 2 == 1)) whole++;
-  return (uint8_t)whole;
-}
-
 static void reference_codes(const cov_quant_params *params, const cov_quant_stats *stats, const float *v, int64_t n,
                             uint8_t *code) {
-  float middle = (float)(params->bins / 2);
-  for (int64_t i = 0; i < n; i++) {
-    float centred = v[i] - stats->shift;
-    float steps = centred / stats->scale;
-    code[i] = code_of(steps + middle, params->bins - 1);
-  }
+  const covi_coding coding = {
+      .shift = stats->shift, .scale = stats->scale, .middle = (float)(params->bins / 2), .top = params->bins - 1};
+  covi_width_get()->codes(v, n, &coding, code);
 }
 
 static void reference_table(const cov_quant_params *params, const cov_quant_stats *stats, const int64_t *counts,
@@ -56,9 +38,9 @@ static void reference_table(const cov_quant_params *params, const cov_quant_stat
 }
 
 static void sign1_moments(const float *v, int64_t n, int exponent, int64_t *words) {
-  int64_t sum = 0;
-  for (int64_t i = 0; i < n; i++) sum += (int64_t)cov_fixed_magnitude(cov_float_bits(v[i]), exponent);
-  words[0] += sum;
+  covi_moments m = {0};
+  covi_width_get()->moments(v, n, exponent, &m);
+  words[0] += m.magnitude;
 }
 
 static void sign1_fit(const cov_quant_params *params, const int64_t *words, cov_quant_stats *stats) {
@@ -116,9 +98,7 @@ int cov_quant_code_bits(int id, int bins) {
   return bits;
 }
 
-void cov_quant_count(const float *v, const uint8_t *code, int64_t n, int exponent, int64_t *counts, int64_t *sums) {
-  for (int64_t i = 0; i < n; i++) {
-    counts[code[i]]++;
-    sums[code[i]] += cov_fixed_value(cov_float_bits(v[i]), exponent);
-  }
+void cov_quant_count(const float *v, const uint8_t *code, int64_t n, int exponent, int bins, int64_t *counts,
+                     int64_t *sums) {
+  covi_width_get()->count(v, code, n, exponent, bins, counts, sums);
 }

@@ -58,6 +58,7 @@ cov_status cov_quant_verify(const cov_quant_params *params);
 /** Bits a value on the wire: ceil(log2(bins)), 32 for none. */
 int cov_quant_code_bits(int id, int bins);
 /** counts[bins], sums[bins] += over v[n] with its codes (pass 3). */
-void cov_quant_count(const float *v, const uint8_t *code, int64_t n, int exponent, int64_t *counts, int64_t *sums);
+void cov_quant_count(const float *v, const uint8_t *code, int64_t n, int exponent, int bins, int64_t *counts,
+                     int64_t *sums);
 
 #endif

@@ -109,7 +109,7 @@ static void reference_table_is_the_mean_of_each_bin(void **state) {
   assert_true(fabsl(stats.shift - sum / N) < 1e-9L);
   assert_true(fabsl(stats.scale - 1.5L * sqrtl(squares / (N - 1))) < 1e-8L);
   q->codes(&params, &stats, v, N, code);
-  cov_quant_count(v, code, N, stats.exponent, counts, sums);
+  cov_quant_count(v, code, N, stats.exponent, params.bins, counts, sums);
   q->table(&params, &stats, counts, sums, table);
   for (int b = 0; b < 4; b++) {
     long double of_bin = 0;

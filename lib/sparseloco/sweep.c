@@ -1,0 +1,196 @@
+#include "sparseloco/sweep.h"
+
+#include <string.h>
+
+#include "base/parallel.h"
+#include "sparseloco/fixed.h"
+#include "sparseloco/float_env.h"
+
+/* What the threads of one pass share, read only. */
+typedef struct {
+  const covi_sweep *sweep;
+  const covi_width *width;
+  /** Treat bands first .. end-1 of tensor t, counted from the first own one; returns the largest magnitude bits. */
+  uint32_t (*bands)(const void *pass, int slot, int t, int64_t first, int64_t end);
+  /* of subtract */
+  const float *table;
+  const uint8_t *code;
+  int bins;
+} sweep_pass;
+
+/* Each thread takes its share of every tensor. */
+static void run_slot(void *context, int slot, int parts) {
+  const sweep_pass *p = context;
+  const cov_shard *shard = p->sweep->shard;
+  uint32_t *largest = p->sweep->largest + (int64_t)slot * shard->grid->n;
+  cov_float_env env;
+  cov_float_env_enter(&env);
+  for (int t = 0; t < shard->grid->n; t++) {
+    int64_t n = shard->part[t].n_bands;
+    largest[t] = p->bands(p, slot, t, n * slot / parts, n * (slot + 1) / parts);
+  }
+  cov_float_env_leave(&env);
+}
+
+static void run_pass(const covi_sweep *s, sweep_pass *p, int64_t *largest) {
+  int n = s->shard->grid->n;
+  p->sweep = s;
+  p->width = covi_width_get();
+  cov_parallel_run(s->threads, run_slot, p);
+  for (int t = 0; largest && t < n; t++) {
+    largest[t] = 0;
+    for (int slot = 0; slot < s->threads; slot++) {
+      int64_t m = s->largest[(int64_t)slot * n + t];
+      if (m > largest[t]) largest[t] = m;
+    }
+  }
+}
+
+/* ---- scan, foresee ---- */
+
+static uint32_t scan_bands(const void *context, int slot, int t, int64_t first, int64_t end) {
+  const sweep_pass *p = context;
+  const covi_sweep *s = p->sweep;
+  (void)slot;
+  int64_t band_elems = s->shard->grid->tensor[t].band_elems;
+  const float *x = s->theta_end + cov_shard_offset(s->shard, s->theta_layout, t);
+  return p->width->largest(x + first * band_elems, (end - first) * band_elems);
+}
+
+void covi_sweep_scan(const covi_sweep *s, int64_t *largest) {
+  sweep_pass p = {.bands = scan_bands};
+  run_pass(s, &p, largest);
+}
+
+static uint32_t foresee_bands(const void *context, int slot, int t, int64_t first, int64_t end) {
+  const sweep_pass *p = context;
+  const covi_sweep *s = p->sweep;
+  (void)slot;
+  int64_t band_elems = s->shard->grid->tensor[t].band_elems, n = (end - first) * band_elems;
+  int64_t at = cov_shard_offset(s->shard, s->theta_layout, t) + first * band_elems;
+  const float *e = s->feedback + cov_shard_offset(s->shard, s->feedback_layout, t) + first * band_elems;
+  float next[1024];
+  uint32_t largest = 0;
+  for (int64_t i = 0; i < n; i += 1024) {
+    int64_t count = n - i < 1024 ? n - i : 1024;
+    for (int64_t j = 0; j < count; j++) {
+      float delta = s->theta[at + i + j] - s->theta_end[at + i + j];
+      float decayed = s->beta * e[i + j];
+      next[j] = decayed + delta;
+    }
+    uint32_t m = p->width->largest(next, count);
+    if (m > largest) largest = m;
+  }
+  return largest;
+}
+
+void covi_sweep_foresee(const covi_sweep *s, int64_t *largest) {
+  sweep_pass p = {.bands = foresee_bands};
+  run_pass(s, &p, largest);
+}
+
+/* ---- select ---- */
+
+/* The exact top-k of chunk c (own chunks of tensor t) out of its candidates. `e` is its first element. */
+static void finish_chunk(const sweep_pass *p, int t, int64_t c, const float *e, covi_candidates *candidates) {
+  const covi_sweep *s = p->sweep;
+  const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
+  int64_t at = s->shard->part[t].kept + c * gt->k;
+  if (candidates->n < gt->k) { /* the guess was too high */
+    candidates->floor = 0;
+    p->width->collect(e, gt->X * gt->w, gt->h, gt->w, candidates);
+  }
+  s->floor[s->chunk_first[t] + c] = p->width->pick(candidates, gt->w, gt->k, s->index + at, s->value + at);
+}
+
+/* Tiles of a band from left to right. Where a band is one short row, a tile is some bands: memory goes on just so. */
+static uint32_t select_bands(const void *context, int slot, int t, int64_t first, int64_t end) {
+  const sweep_pass *p = context;
+  const covi_sweep *s = p->sweep;
+  const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
+  covi_candidates *candidates = s->candidates + slot * s->tile_chunks;
+  int64_t theta_at = cov_shard_offset(s->shard, s->theta_layout, t);
+  float *e = s->feedback + cov_shard_offset(s->shard, s->feedback_layout, t);
+  int one_row = gt->X == 1 && gt->h == 1;
+  int64_t X = one_row ? end : gt->X, Y = one_row ? 1 : end - first;
+  uint32_t largest = 0, guess = 0;
+  for (int64_t y = 0; y < Y; y++) {
+    for (int64_t x = one_row ? first : 0; x < X; x += s->tile_chunks) {
+      int64_t band = one_row ? 0 : first + y, chunk = band * gt->X + x, at = band * gt->band_elems + x * gt->w;
+      int n = (int)(X - x < s->tile_chunks ? X - x : s->tile_chunks);
+      covi_tile tile = {.theta = s->theta + theta_at + at,
+                        .theta_end = s->theta_end + theta_at + at,
+                        .feedback = e + at,
+                        .row_elems = gt->X * gt->w,
+                        .h = gt->h,
+                        .w = gt->w,
+                        .n_chunks = n,
+                        .beta = s->beta};
+      if (x + n < X) tile.next = (int64_t)n * gt->w;
+      else if (y + 1 < Y) tile.next = gt->band_elems - x * gt->w;
+      for (int c = 0; c < n; c++) {
+        uint32_t own = s->floor[s->chunk_first[t] + chunk + c];
+        candidates[c].floor = gt->k == gt->chunk_elems ? 0 : own > 0 ? own : guess;
+      }
+      uint32_t m = p->width->feedback(&tile, candidates);
+      if (m > largest) largest = m;
+      for (int c = 0; c < n; c++) {
+        finish_chunk(p, t, chunk + c, tile.feedback + c * gt->w, &candidates[c]);
+        guess = s->floor[s->chunk_first[t] + chunk + c];
+      }
+    }
+  }
+  return largest;
+}
+
+void covi_sweep_select(const covi_sweep *s, int64_t *largest) {
+  sweep_pass p = {.bands = select_bands};
+  run_pass(s, &p, largest);
+}
+
+/* ---- subtract ---- */
+
+/* Where in-chunk index i of a chunk with rows of w lies, from the chunk's first element. i / w as a product: exact for
+ * i < 4096, w <= 64, because the error of the reciprocal, below w / 2^20 of a row, times i stays below one in w. */
+static inline int64_t place_of(uint32_t i, uint32_t reciprocal, int w, int64_t row_elems) {
+  int64_t row = (int64_t)(((uint64_t)i * reciprocal) >> 20);
+  return row * row_elems + ((int64_t)i - row * w);
+}
+
+static void subtract_chunk(const sweep_pass *p, int t, int64_t kept, float *e, const float *table) {
+  const covi_sweep *s = p->sweep;
+  const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
+  uint32_t reciprocal = ((1u << 20) + (uint32_t)gt->w - 1) / (uint32_t)gt->w;
+  for (int j = 0; j < gt->k; j++) {
+    float value = s->value[kept + j], sent = p->bins > 0 ? table[p->code[kept + j]] : value;
+    e[place_of(s->index[kept + j], reciprocal, gt->w, gt->X * gt->w)] = value - sent;
+  }
+}
+
+/* Ask for the lines of a chunk's entries while an earlier chunk is written. */
+static void fetch_chunk(const covi_sweep *s, int t, int64_t kept, const float *e) {
+  const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
+  uint32_t reciprocal = ((1u << 20) + (uint32_t)gt->w - 1) / (uint32_t)gt->w;
+  for (int j = 0; j < gt->k; j++)
+    __builtin_prefetch(e + place_of(s->index[kept + j], reciprocal, gt->w, gt->X * gt->w), 1);
+}
+
+static uint32_t subtract_bands(const void *context, int slot, int t, int64_t first, int64_t end) {
+  const sweep_pass *p = context;
+  const covi_sweep *s = p->sweep;
+  const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
+  const float *table = p->bins > 0 ? p->table + (int64_t)t * p->bins : NULL;
+  float *e = s->feedback + cov_shard_offset(s->shard, s->feedback_layout, t);
+  (void)slot;
+  for (int64_t c = first * gt->X; c < end * gt->X; c++) {
+    int64_t kept = s->shard->part[t].kept + c * gt->k;
+    if (c + 1 < end * gt->X) fetch_chunk(s, t, kept + gt->k, e + cov_grid_elem(gt, c + 1, 0));
+    subtract_chunk(p, t, kept, e + cov_grid_elem(gt, c, 0), table);
+  }
+  return 0;
+}
+
+void covi_sweep_subtract(const covi_sweep *s, const float *table, int bins, const uint8_t *code) {
+  sweep_pass p = {.bands = subtract_bands, .table = table, .code = code, .bins = bins};
+  run_pass(s, &p, NULL);
+}

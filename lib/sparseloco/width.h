@@ -1,0 +1,152 @@
+/* The vectorised loops of the outer path, one table a vector width, chosen at run time. Every table gives the same bits
+ * (docs/numerics.md): fp32 element by element, each operation rounded on its own, integers for everything that crosses
+ * elements. The plain table is the specification, the others are tested against it
+ * (tests/unit/test_sparseloco_widths.c). The loops are single-threaded pieces over memory that their callers cut up.
+ * They run inside cov_float_env_enter. Not part of the public interface. */
+#ifndef COVENANT_SPARSELOCO_WIDTH_H
+#define COVENANT_SPARSELOCO_WIDTH_H
+
+#include <stdint.h>
+
+#include "sparseloco/grid.h"
+
+enum {
+  COVI_LANES_MAX = 16,        /* elements of the widest vector: room behind arrays that whole vectors are stored to */
+  COVI_TILE_CHUNKS_MAX = 512, /* neighbours in a band that are swept together, row by row: all of most bands, so that
+                                 memory is read as it lies. Cutting a band of 64 chunks in two costs a third */
+  COVI_HASH_LANES = 8
+};
+
+/* Elements of one chunk that may be among its top k: those whose magnitude bits reach `floor`, in ascending order. */
+typedef struct {
+  uint32_t floor;
+  int n;
+  uint16_t place[COV_CHUNK_ELEMS_MAX + COVI_LANES_MAX]; /* row * 64 + column: a chunk has at most 64 of each */
+  uint32_t bits[COV_CHUNK_ELEMS_MAX + COVI_LANES_MAX];  /* of e there, with the sign */
+} covi_candidates;
+
+/* A tile: n_chunks neighbours of one band, each of w elements in each of h rows. Pointers are to the first element of
+ * the first row; row r begins row_elems * r further. */
+typedef struct {
+  const float *theta, *theta_end;
+  float *feedback;
+  int64_t row_elems;
+  int64_t next; /* elements from this tile to the one swept after it, to fetch it early; 0: none. Never a bound */
+  int h, w, n_chunks;
+  float beta;
+} covi_tile;
+
+/* One row of one chunk in the outer step. */
+typedef struct {
+  float alpha;
+  int divisor; /* R of the paper's mean; 0: divide each position by its own count */
+} covi_mean;
+
+/* Fixed-point sums over kept values (docs/numerics.md, 3). */
+typedef struct {
+  int64_t sum, magnitude; /* of q, of |q| */
+  int64_t sq_hi, sq_lo;   /* of q^2, in two words */
+} covi_moments;
+
+/* The quantiser `reference` as its codes need it. */
+typedef struct {
+  float shift, scale, middle;
+  int top; /* bins - 1, at most 255 */
+} covi_coding;
+
+typedef struct {
+  const char *name; /* "plain", "avx2", "avx512" */
+
+  /** Largest magnitude bits of x[n], infinities and NaN included; 0 for n = 0. */
+  uint32_t (*largest)(const float *x, int64_t n);
+
+  /** e <- fl(fl(beta e) + fl(theta - theta_end)) over the tile, in place. Of each chunk c, candidates[c] (its floor is
+   *  set) receives what reaches the floor. Returns the largest magnitude bits of e. */
+  uint32_t (*feedback)(const covi_tile *tile, covi_candidates *candidates);
+
+  /** The same candidates from an e that is there already: h rows of w elements. */
+  void (*collect)(const float *e, int64_t row_elems, int h, int w, covi_candidates *candidates);
+
+  /** The k of the candidates with the largest magnitude, of equal ones the lower index: index[k] in the chunk (its rows
+   *  have w elements), ascending, and value[k]. 1 <= k <= n. Returns a floor that somewhat more than k elements of a
+   *  like chunk would reach: it decides the time of a later call, never a result, and may differ between widths. */
+  uint32_t (*pick)(const covi_candidates *candidates, int w, int k, uint16_t *index, float *value);
+
+  /** moments += over v[n]; exponent = E of the fixed point, not below that of any v. */
+  void (*moments)(const float *v, int64_t n, int exponent, covi_moments *moments);
+  /** code[n] = fl(fl(fl(v - shift) / scale) + middle), clamped to 0 .. top, to the nearest integer, ties to even. */
+  void (*codes)(const float *v, int64_t n, const covi_coding *coding, uint8_t *code);
+  /** counts[b], sums[b] += number and sum of q of the v[n] with code b, for all b < bins; codes are below bins. */
+  void (*count)(const float *v, const uint8_t *code, int64_t n, int exponent, int bins, int64_t *counts, int64_t *sums);
+
+  /** sum[l][i] += block[l] * (sum of key[l][j] * bits of x[j] over j = i, i + 8, ...), modulo 2^64, for l = 0, 1. */
+  void (*hash)(const float *x, int64_t n, const uint64_t *const key[2], const uint64_t block[2],
+               uint64_t sum[2][COVI_HASH_LANES]);
+
+  /** out = fl(x - fl(alpha * fl(sum / divisor))) where count > 0, else x; sum and count are 0 afterwards. */
+  void (*step)(float *out, const float *x, float *sum, uint16_t *count, int64_t n, const covi_mean *mean);
+} covi_width;
+
+/* The tables; take them through covi_width_get. */
+extern const covi_width covi_width_plain, covi_width_avx2, covi_width_avx512;
+
+/** The table in use: the widest that this processor runs. */
+const covi_width *covi_width_get(void);
+/** For tests and benchmarks: use the table called `name` (NULL: the widest) from now on, in all threads. Returns -1,
+ *  changing nothing, if this build has none of that name or this processor cannot run it. */
+int covi_width_choose(const char *name);
+
+/* ---- for the files of one width ---- */
+
+enum { COVI_TILE_AHEAD_ROWS = 8 };
+
+/** Ask for row r of the tile early, or of the next tile if r >= h: a processor guesses no farther than a row. */
+static inline void covi_tile_fetch(const covi_tile *t, int r) {
+  int64_t at = r * t->row_elems;
+  if (r >= t->h) {
+    if (t->next == 0) return;
+    at = t->next + (r - t->h) * t->row_elems;
+  }
+  for (int64_t i = 0; i < (int64_t)t->n_chunks * t->w; i += 16) {
+    __builtin_prefetch(t->theta + at + i);
+    __builtin_prefetch(t->theta_end + at + i);
+    __builtin_prefetch(t->feedback + at + i);
+  }
+}
+
+/* Bisection for magnitude bits that exactly k candidates reach. There are none if the k-th and the next are equal; then
+ * it ends with `low` at their magnitude, more than k reach it, and the ones with the highest index are to be left out.
+ */
+typedef struct {
+  uint32_t low, high; /* reach >= k candidates reach low, fewer than k reach high */
+  int reach;
+  uint32_t guess; /* a low that somewhat more than k reached; 0: none seen */
+} covi_threshold;
+
+static inline void covi_threshold_narrow(covi_threshold *t, int k, uint32_t middle, int reach) {
+  if (reach < k) {
+    t->high = middle;
+    return;
+  }
+  t->low = middle;
+  t->reach = reach;
+  if (reach >= k + k / 4) t->guess = middle; /* not so tight that a like chunk would fall short of k */
+}
+
+/** The floor for a like chunk: where nothing looser than the threshold was seen, a sixteenth of a binade below it. */
+static inline uint32_t covi_threshold_floor(const covi_threshold *t, const covi_candidates *c, int k) {
+  uint32_t slack = 1u << 19;
+  if (t->guess > 0) return t->guess;
+  if (c->n >= k + k / 4) return c->floor;
+  return t->low > slack ? t->low - slack : 0;
+}
+
+/* The compiler may use a width's instructions in the functions marked so, and only there. The outer path is compiled
+ * without contraction, so what a compiler makes of them still rounds each operation. */
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#define COVI_X86    1
+#define COVI_AVX2   __attribute__((target("avx2,bmi,popcnt")))
+#define COVI_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi,popcnt")))
+#endif
+
+#endif

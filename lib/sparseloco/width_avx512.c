@@ -1,0 +1,314 @@
+/* Sixteen elements at a time. What each loop computes is written in width_plain.c. */
+#include "sparseloco/width.h"
+
+#ifdef COVI_X86
+#include <immintrin.h>
+#include <string.h>
+
+#include "sparseloco/fixed.h"
+
+enum { LANES = 16 };
+
+COVI_AVX512 static inline __mmask16 lanes_of(int64_t n) {
+  return n >= LANES ? (__mmask16)0xFFFF : (__mmask16)((1u << n) - 1u);
+}
+
+COVI_AVX512 static inline __m512i magnitude_of(__m512 x) {
+  return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(COV_MAGNITUDE_MASK));
+}
+
+COVI_AVX512 static uint32_t avx512_largest(const float *x, int64_t n) {
+  __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
+  int64_t i = 0;
+  for (; i + 4 * LANES <= n; i += 4 * LANES) {
+    a = _mm512_max_epu32(a, magnitude_of(_mm512_loadu_ps(x + i)));
+    b = _mm512_max_epu32(b, magnitude_of(_mm512_loadu_ps(x + i + LANES)));
+    c = _mm512_max_epu32(c, magnitude_of(_mm512_loadu_ps(x + i + 2 * LANES)));
+    d = _mm512_max_epu32(d, magnitude_of(_mm512_loadu_ps(x + i + 3 * LANES)));
+  }
+  for (; i < n; i += LANES) a = _mm512_max_epu32(a, magnitude_of(_mm512_maskz_loadu_ps(lanes_of(n - i), x + i)));
+  return _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_max_epu32(a, b), _mm512_max_epu32(c, d)));
+}
+
+/* Append the columns in `keep` of row r, whose elements are at e. Most rows have one to three: those are stored without
+ * asking, and what is beyond the candidates is overwritten by the next ones. */
+COVI_AVX512 static inline void append(covi_candidates *c, int r, const float *e, uint64_t keep) {
+  uint16_t *place = c->place + c->n;
+  uint32_t *bits = c->bits + c->n;
+  unsigned first = (unsigned)r * COV_CHUNK_EDGE_MAX;
+  int n = (int)_mm_popcnt_u64(keep);
+  for (int i = 0; i < 3; i++) {
+    unsigned column = (unsigned)_tzcnt_u64(keep) % COV_CHUNK_EDGE_MAX; /* 0 where none is left: inside the row */
+    place[i] = (uint16_t)(first + column);
+    bits[i] = cov_float_bits(e[column]);
+    keep = _blsr_u64(keep);
+  }
+  for (int i = 3; i < n; i++) {
+    unsigned column = (unsigned)_tzcnt_u64(keep);
+    place[i] = (uint16_t)(first + column);
+    bits[i] = cov_float_bits(e[column]);
+    keep = _blsr_u64(keep);
+  }
+  c->n += n;
+}
+
+COVI_AVX512 static void avx512_collect(const float *e, int64_t row_elems, int h, int w, covi_candidates *c) {
+  const __m512i floor = _mm512_set1_epi32((int)c->floor);
+  c->n = 0;
+  for (int r = 0; r < h; r++) {
+    uint64_t keep = 0;
+    for (int i = 0; i < w; i += LANES) {
+      __mmask16 lanes = lanes_of(w - i);
+      __m512 x = _mm512_maskz_loadu_ps(lanes, e + r * row_elems + i);
+      keep |= (uint64_t)_mm512_mask_cmpge_epu32_mask(lanes, magnitude_of(x), floor) << i;
+    }
+    append(c, r, e + r * row_elems, keep);
+  }
+}
+
+/* One row of one chunk. */
+COVI_AVX512 static inline __m512i feedback_row(const float *theta, const float *theta_end, float *feedback, int w,
+                                               int r, __m512 beta, covi_candidates *c, __m512i largest) {
+  const __m512i floor = _mm512_set1_epi32((int)c->floor);
+  uint64_t keep = 0;
+  for (int i = 0; i < w; i += LANES) {
+    __mmask16 lanes = lanes_of(w - i);
+    __m512 delta = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, theta + i), _mm512_maskz_loadu_ps(lanes, theta_end + i));
+    __m512 decayed = _mm512_mul_ps(beta, _mm512_maskz_loadu_ps(lanes, feedback + i));
+    __m512 e = _mm512_add_ps(decayed, delta);
+    __m512i magnitude = magnitude_of(e);
+    _mm512_mask_storeu_ps(feedback + i, lanes, e);
+    largest = _mm512_mask_max_epu32(largest, lanes, largest, magnitude);
+    keep |= (uint64_t)_mm512_mask_cmpge_epu32_mask(lanes, magnitude, floor) << i;
+  }
+  append(c, r, feedback, keep);
+  return largest;
+}
+
+/* The common width, 64, without masks. */
+COVI_AVX512 static inline __m512i feedback_row_64(const float *theta, const float *theta_end, float *feedback, int r,
+                                                  __m512 beta, covi_candidates *c, __m512i largest) {
+  const __m512i floor = _mm512_set1_epi32((int)c->floor);
+  __mmask16 keep[4];
+  for (int i = 0; i < 4; i++) {
+    __m512 delta = _mm512_sub_ps(_mm512_loadu_ps(theta + i * LANES), _mm512_loadu_ps(theta_end + i * LANES));
+    __m512 decayed = _mm512_mul_ps(beta, _mm512_loadu_ps(feedback + i * LANES));
+    __m512 e = _mm512_add_ps(decayed, delta);
+    __m512i magnitude = magnitude_of(e);
+    _mm512_storeu_ps(feedback + i * LANES, e);
+    largest = _mm512_max_epu32(largest, magnitude);
+    keep[i] = _mm512_cmpge_epu32_mask(magnitude, floor);
+  }
+  append(c, r, feedback, (uint64_t)keep[3] << 48 | (uint64_t)keep[2] << 32 | (uint64_t)keep[1] << 16 | keep[0]);
+  return largest;
+}
+
+COVI_AVX512 static uint32_t avx512_feedback(const covi_tile *t, covi_candidates *candidates) {
+  const __m512 beta = _mm512_set1_ps(t->beta);
+  __m512i largest = _mm512_setzero_si512();
+  for (int c = 0; c < t->n_chunks; c++) candidates[c].n = 0;
+  for (int r = 0; r < t->h; r++) {
+    covi_tile_fetch(t, r + COVI_TILE_AHEAD_ROWS);
+    for (int c = 0; c < t->n_chunks; c++) {
+      int64_t at = r * t->row_elems + (int64_t)c * t->w;
+      if (t->w == 64)
+        largest = feedback_row_64(t->theta + at, t->theta_end + at, t->feedback + at, r, beta, &candidates[c], largest);
+      else
+        largest =
+            feedback_row(t->theta + at, t->theta_end + at, t->feedback + at, t->w, r, beta, &candidates[c], largest);
+    }
+  }
+  return _mm512_reduce_max_epu32(largest);
+}
+
+/* Magnitudes are padded with zeros to whole vectors, and thresholds are above zero. */
+COVI_AVX512 static inline int count_at_least(const uint32_t *magnitude, int n, uint32_t threshold) {
+  const __m512i t = _mm512_set1_epi32((int)threshold);
+  int count = 0;
+  for (int i = 0; i < n; i += LANES)
+    count += __builtin_popcount(_mm512_cmpge_epu32_mask(_mm512_load_si512(magnitude + i), t));
+  return count;
+}
+
+/* magnitude[n], padded; returns the largest. */
+COVI_AVX512 static inline uint32_t magnitudes_of(const covi_candidates *c, uint32_t *magnitude) {
+  __m512i most = _mm512_setzero_si512();
+  for (int i = 0; i < c->n; i += LANES) {
+    __m512i x = _mm512_maskz_loadu_epi32(lanes_of(c->n - i), c->bits + i);
+    __m512i m = _mm512_and_si512(x, _mm512_set1_epi32(COV_MAGNITUDE_MASK));
+    _mm512_store_si512(magnitude + i, m);
+    most = _mm512_max_epu32(most, m);
+  }
+  return _mm512_reduce_max_epu32(most);
+}
+
+/* Of the lanes that equal the threshold only the first *ties stay, over all calls. */
+COVI_AVX512 static inline __mmask16 limit_ties(__mmask16 keep, __mmask16 equal, int *ties) {
+  while (__builtin_popcount(equal) > *ties) { /* drop the highest */
+    __mmask16 highest = (__mmask16)(1u << (31 - __builtin_clz((unsigned)equal)));
+    equal = (__mmask16)(equal ^ highest);
+    keep = (__mmask16)(keep ^ highest);
+  }
+  *ties -= __builtin_popcount(equal);
+  return keep;
+}
+
+COVI_AVX512 static uint32_t avx512_pick(const covi_candidates *c, int w, int k, uint16_t *index, float *value) {
+  _Alignas(64) uint32_t magnitude[COV_CHUNK_ELEMS_MAX + LANES];
+  uint32_t out_bits[COV_CHUNK_ELEMS_MAX + LANES], out_place[COV_CHUNK_ELEMS_MAX + LANES];
+  covi_threshold t = {.low = c->floor, .high = magnitudes_of(c, magnitude) + 1, .reach = c->n};
+  while (t.reach != k && t.high - t.low > 1) {
+    uint32_t middle = t.low + (t.high - t.low) / 2;
+    covi_threshold_narrow(&t, k, middle, count_at_least(magnitude, c->n, middle));
+  }
+  int ties = t.reach == k ? k : k - count_at_least(magnitude, c->n, t.low + 1), n = 0;
+  const __m512i threshold = _mm512_set1_epi32((int)t.low);
+  for (int i = 0; i < c->n; i += LANES) {
+    __mmask16 lanes = lanes_of(c->n - i);
+    __m512i m = _mm512_load_si512(magnitude + i);
+    __mmask16 keep = _mm512_mask_cmpge_epu32_mask(lanes, m, threshold);
+    if (t.reach != k) keep = limit_ties(keep, _mm512_mask_cmpeq_epu32_mask(keep, m, threshold), &ties);
+    __m512i place = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(c->place + i)));
+    _mm512_storeu_si512(out_bits + n, _mm512_maskz_compress_epi32(keep, _mm512_loadu_si512(c->bits + i)));
+    _mm512_storeu_si512(out_place + n, _mm512_maskz_compress_epi32(keep, place));
+    n += __builtin_popcount(keep);
+  }
+  memcpy(value, out_bits, (size_t)k * sizeof *value);
+  const __m512i width = _mm512_set1_epi32(w), column = _mm512_set1_epi32(COV_CHUNK_EDGE_MAX - 1);
+  for (int j = 0; j < k; j += LANES) {
+    __m512i place = _mm512_loadu_si512(out_place + j);
+    __m512i at =
+        _mm512_add_epi32(_mm512_mullo_epi32(_mm512_srli_epi32(place, 6), width), _mm512_and_si512(place, column));
+    _mm256_mask_storeu_epi16(index + j, lanes_of(k - j), _mm512_cvtepi32_epi16(at));
+  }
+  return covi_threshold_floor(&t, c, k);
+}
+
+/* |q| of the eight floats whose bits are in the low halves of 64-bit lanes (cov_fixed_magnitude). */
+COVI_AVX512 static inline __m512i fixed_magnitude(__m512i bits, int exponent) {
+  const __m512i one = _mm512_set1_epi64(1), none = _mm512_setzero_si512();
+  const __m512i extra = _mm512_set1_epi64(COV_FIXED_EXTRA_BITS);
+  __m512i x = _mm512_and_si512(_mm512_srli_epi64(bits, 23), _mm512_set1_epi64(0xFF));
+  __m512i s = _mm512_and_si512(bits, _mm512_set1_epi64(0x7FFFFF));
+  s = _mm512_mask_or_epi64(s, _mm512_test_epi64_mask(x, x), s, _mm512_set1_epi64(0x800000));
+  __m512i d = _mm512_sub_epi64(_mm512_set1_epi64(exponent), _mm512_max_epi64(x, one));
+  __m512i left = _mm512_max_epi64(_mm512_sub_epi64(extra, d), none);
+  __m512i right = _mm512_max_epi64(_mm512_sub_epi64(d, extra), none); /* 24 and more shift everything out */
+  return _mm512_srlv_epi64(_mm512_sllv_epi64(s, left), right);
+}
+
+COVI_AVX512 static inline __m512i with_sign(__m512i q, __m512i bits) {
+  __mmask8 negative = _mm512_test_epi64_mask(bits, _mm512_set1_epi64(0x80000000));
+  return _mm512_mask_sub_epi64(q, negative, _mm512_setzero_si512(), q);
+}
+
+/* Eight floats' bits in 64-bit lanes; 0 beyond n, whose q is 0. */
+COVI_AVX512 static inline __m512i load_bits(const float *v, int64_t n) {
+  return _mm512_cvtepu32_epi64(_mm256_maskz_loadu_epi32((__mmask8)lanes_of(n < 8 ? n : 8), v));
+}
+
+COVI_AVX512 static void avx512_moments(const float *v, int64_t n, int exponent, covi_moments *moments) {
+  __m512i sum = _mm512_setzero_si512(), magnitude = sum, hi = sum, lo = sum;
+  for (int64_t i = 0; i < n; i += 8) {
+    __m512i bits = load_bits(v + i, n - i), q = fixed_magnitude(bits, exponent), square = _mm512_mul_epu32(q, q);
+    sum = _mm512_add_epi64(sum, with_sign(q, bits));
+    magnitude = _mm512_add_epi64(magnitude, q);
+    hi = _mm512_add_epi64(hi, _mm512_srli_epi64(square, 32));
+    lo = _mm512_add_epi64(lo, _mm512_and_si512(square, _mm512_set1_epi64(0xFFFFFFFF)));
+  }
+  moments->sum += _mm512_reduce_add_epi64(sum);
+  moments->magnitude += _mm512_reduce_add_epi64(magnitude);
+  moments->sq_hi += _mm512_reduce_add_epi64(hi);
+  moments->sq_lo += _mm512_reduce_add_epi64(lo);
+}
+
+COVI_AVX512 static void avx512_codes(const float *v, int64_t n, const covi_coding *coding, uint8_t *code) {
+  const __m512 shift = _mm512_set1_ps(coding->shift), scale = _mm512_set1_ps(coding->scale);
+  const __m512 middle = _mm512_set1_ps(coding->middle), top = _mm512_set1_ps((float)coding->top);
+  for (int64_t i = 0; i < n; i += LANES) {
+    __mmask16 lanes = lanes_of(n - i);
+    __m512 centred = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, v + i), shift);
+    __m512 t = _mm512_add_ps(_mm512_div_ps(centred, scale), middle);
+    t = _mm512_min_ps(_mm512_max_ps(t, _mm512_setzero_ps()), top);
+    __m512i nearest = _mm512_cvt_roundps_epi32(t, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    _mm_mask_storeu_epi8(code + i, lanes, _mm512_cvtepi32_epi8(nearest));
+  }
+}
+
+enum { COUNTED_BINS_MAX = 4 };
+
+/* One bin after the other, for as many as there are registers. */
+COVI_AVX512 static void avx512_count(const float *v, const uint8_t *code, int64_t n, int exponent, int bins,
+                                     int64_t *counts, int64_t *sums) {
+  __m512i sum[COUNTED_BINS_MAX];
+  if (bins > COUNTED_BINS_MAX) {
+    covi_width_plain.count(v, code, n, exponent, bins, counts, sums);
+    return;
+  }
+  for (int b = 0; b < COUNTED_BINS_MAX; b++) sum[b] = _mm512_setzero_si512();
+  for (int64_t i = 0; i < n; i += 8) {
+    __mmask16 lanes = lanes_of(n - i < 8 ? n - i : 8);
+    __m512i bits = load_bits(v + i, n - i), q = with_sign(fixed_magnitude(bits, exponent), bits);
+    __m512i codes = _mm512_cvtepu8_epi64(_mm_maskz_loadu_epi8(lanes, code + i));
+    for (int b = 0; b < COUNTED_BINS_MAX; b++) {
+      __mmask8 own = _mm512_mask_cmpeq_epi64_mask((__mmask8)lanes, codes, _mm512_set1_epi64(b));
+      sum[b] = _mm512_mask_add_epi64(sum[b], own, sum[b], q);
+      if (b < bins) counts[b] += __builtin_popcount(own);
+    }
+  }
+  for (int b = 0; b < bins; b++) sums[b] += _mm512_reduce_add_epi64(sum[b]);
+}
+
+COVI_AVX512 static void avx512_hash(const float *x, int64_t n, const uint64_t *const key[2], const uint64_t block[2],
+                                    uint64_t sum[2][COVI_HASH_LANES]) {
+  __m512i part0 = _mm512_setzero_si512(), part1 = part0;
+  for (int64_t i = 0; i < n; i += 8) {
+    __mmask8 lanes = n - i >= 8 ? (__mmask8)0xFF : (__mmask8)((1u << (n - i)) - 1u);
+    __m512i bits = _mm512_cvtepu32_epi64(_mm256_maskz_loadu_epi32(lanes, x + i));
+    part0 = _mm512_add_epi64(part0, _mm512_mullo_epi64(bits, _mm512_maskz_loadu_epi64(lanes, key[0] + i)));
+    part1 = _mm512_add_epi64(part1, _mm512_mullo_epi64(bits, _mm512_maskz_loadu_epi64(lanes, key[1] + i)));
+  }
+  part0 = _mm512_mullo_epi64(part0, _mm512_set1_epi64((long long)block[0]));
+  part1 = _mm512_mullo_epi64(part1, _mm512_set1_epi64((long long)block[1]));
+  _mm512_storeu_si512(sum[0], _mm512_add_epi64(_mm512_loadu_si512(sum[0]), part0));
+  _mm512_storeu_si512(sum[1], _mm512_add_epi64(_mm512_loadu_si512(sum[1]), part1));
+}
+
+COVI_AVX512 static void avx512_step(float *out, const float *x, float *sum, uint16_t *count, int64_t n,
+                                    const covi_mean *mean) {
+  const __m512 alpha = _mm512_set1_ps(mean->alpha), paper = _mm512_set1_ps((float)mean->divisor);
+  const __m512i one = _mm512_set1_epi32(1);
+  for (int64_t i = 0; i < n; i += LANES) {
+    __mmask16 lanes = lanes_of(n - i);
+    __m512i counts = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, count + i));
+    __mmask16 touched = _mm512_test_epi32_mask(counts, counts);
+    __m512 theta = _mm512_maskz_loadu_ps(lanes, x + i);
+    __m512 direction = _mm512_maskz_loadu_ps(lanes, sum + i);
+    if (mean->divisor > 0) {
+      direction = _mm512_maskz_div_ps(touched, direction, paper);
+    } else {
+      __mmask16 shared = _mm512_cmpgt_epu32_mask(counts, one); /* a division by 1 is none, and most have one sender */
+      if (shared) direction = _mm512_mask_div_ps(direction, shared, direction, _mm512_cvtepi32_ps(counts));
+    }
+    __m512 step = _mm512_mul_ps(alpha, direction);
+    _mm512_mask_storeu_ps(out + i, lanes, _mm512_mask_sub_ps(theta, touched, theta, step));
+    _mm512_mask_storeu_ps(sum + i, lanes, _mm512_setzero_ps());
+    _mm256_mask_storeu_epi16(count + i, lanes, _mm256_setzero_si256());
+  }
+}
+
+const covi_width covi_width_avx512 = {
+    .name = "avx512",
+    .largest = avx512_largest,
+    .feedback = avx512_feedback,
+    .collect = avx512_collect,
+    .pick = avx512_pick,
+    .moments = avx512_moments,
+    .codes = avx512_codes,
+    .count = avx512_count,
+    .hash = avx512_hash,
+    .step = avx512_step,
+};
+#else
+typedef int covi_no_avx512;
+#endif

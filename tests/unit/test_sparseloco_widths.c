@@ -1,0 +1,341 @@
+/* covenant-test: timeout=120
+ * The loops of every vector width give the bits of the plain ones: shapes that no vector fits, ties, subnormals,
+ * infinities, floors of any kind, values beside rounding borders. Then whole rounds, over widths and threads. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sparse_cases.h"
+#include "sparseloco/fixed.h"
+#include "sparseloco/outer.h"
+#include "sparseloco/width.h"
+#include "support.h"
+
+enum { STRIDE = 1031, MOST = 5000 };
+
+static const char *const names[] = {"avx2", "avx512"};
+
+/* The tables to be compared with the plain one. */
+static int list_widths(const covi_width *list[2]) {
+  int n = 0;
+  for (int i = 0; i < 2; i++) {
+    if (covi_width_choose(names[i]) == 0) list[n++] = covi_width_get();
+    else printf("%s: skipped, this processor cannot run it\n", names[i]);
+  }
+  assert_int_equal(covi_width_choose(NULL), 0);
+  return n;
+}
+
+/* Element i of a stream of floats; kind 0: a wide spread, 1: ties, 2: subnormals and zeros, 3: the largest. */
+static float draw(int kind, uint64_t seed, uint64_t i) {
+  float r = test_random(seed, i);
+  switch (kind) {
+  case 0:
+    return ldexpf(r, (int)(i % 11) - 5);
+  case 1:
+    return (float)(int)(r * 4) * 0.25f;
+  case 2:
+    return i % 3 == 0 ? -0.0f : r * 1e-39f;
+  default:
+    return i % 97 == 0 ? (i % 2 ? -INFINITY : 3e38f) : r * 2e38f;
+  }
+}
+
+static void fill(float *x, int64_t n, int kind, uint64_t seed) {
+  for (int64_t i = 0; i < n; i++) x[i] = draw(kind, seed, (uint64_t)i);
+}
+
+/* The same numbers; a NaN is a NaN, since which one it is depends on the order of operands. */
+static void assert_same(const float *got, const float *want, int64_t n) {
+  for (int64_t i = 0; i < n; i++) {
+    if (isnan(want[i])) assert_true(isnan(got[i]));
+    else assert_int_equal(cov_float_bits(got[i]), cov_float_bits(want[i]));
+  }
+}
+
+static void assert_same_candidates(const covi_candidates *got, const covi_candidates *want) {
+  assert_int_equal(got->n, want->n);
+  assert_memory_equal(got->place, want->place, (size_t)want->n * sizeof *want->place);
+  for (int i = 0; i < want->n; i++) {
+    if ((want->bits[i] & COV_MAGNITUDE_MASK) <= COV_MAGNITUDE_INF) assert_int_equal(got->bits[i], want->bits[i]);
+  }
+}
+
+static const uint32_t floors[] = {0, 1, 0x00000100u, 0x3E800000u, 0x3F000000u, 0x7F000000u, 0x7FFFFFFFu, 0xFFFFFFFFu};
+
+static void sweeps_agree(void **state) {
+  (void)state;
+  static const int shapes[][3] = {{64, 64, 3}, {64, 64, 1}, {1, 64, 7}, {1, 1, 5},
+                                  {3, 37, 4},  {64, 5, 2},  {7, 16, 9}, {2, 33, 8}};
+  const covi_width *width[2];
+  int n_widths = list_widths(width);
+  float *theta = malloc(64 * STRIDE * sizeof *theta), *end = malloc(64 * STRIDE * sizeof *end);
+  float *e = malloc(64 * STRIDE * sizeof *e), *want_e = malloc(64 * STRIDE * sizeof *e);
+  covi_candidates *got = calloc(10, sizeof *got), *want = calloc(10, sizeof *want);
+  for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+    for (int kind = 0; kind < 4; kind++) {
+      for (int v = 0; v < n_widths; v++) {
+        fill(theta, 64 * STRIDE, kind, 1);
+        fill(end, 64 * STRIDE, kind, 2);
+        fill(e, 64 * STRIDE, kind, 3);
+        memcpy(want_e, e, 64 * STRIDE * sizeof *e);
+        covi_tile tile = {.theta = theta,
+                          .theta_end = end,
+                          .feedback = e,
+                          .row_elems = STRIDE,
+                          .next = v == 0 ? 0 : 5,
+                          .h = shapes[s][0],
+                          .w = shapes[s][1],
+                          .n_chunks = shapes[s][2],
+                          .beta = 0.95f};
+        for (int c = 0; c < tile.n_chunks; c++) got[c].floor = want[c].floor = floors[(c + kind) % 8];
+        uint32_t largest = width[v]->feedback(&tile, got);
+        tile.feedback = want_e;
+        uint32_t want_largest = covi_width_plain.feedback(&tile, want);
+        if (want_largest < COV_MAGNITUDE_INF) assert_int_equal(largest, want_largest);
+        assert_int_equal(largest >= COV_MAGNITUDE_INF, want_largest >= COV_MAGNITUDE_INF);
+        assert_same(e, want_e, 64 * STRIDE);
+        for (int c = 0; c < tile.n_chunks; c++) {
+          assert_same_candidates(&got[c], &want[c]);
+          got[c].floor = floors[(c + kind + 3) % 8];
+          want[c].floor = got[c].floor;
+          width[v]->collect(e + c * tile.w, STRIDE, tile.h, tile.w, &got[c]);
+          covi_width_plain.collect(want_e + c * tile.w, STRIDE, tile.h, tile.w, &want[c]);
+          assert_same_candidates(&got[c], &want[c]);
+        }
+      }
+    }
+  }
+  free(theta), free(end), free(e), free(want_e), free(got), free(want);
+}
+
+static void selections_agree(void **state) {
+  (void)state;
+  static const int sizes[] = {1, 2, 15, 16, 17, 64, 65, 99, 130, 1000, 4096};
+  const covi_width *width[2];
+  int n_widths = list_widths(width);
+  covi_candidates *c = calloc(1, sizeof *c);
+  uint16_t want[4096], got[4096];
+  float want_value[4096], value[4096];
+  for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+    for (int kind = 0; kind < 5; kind++) {
+      c->n = sizes[s];
+      c->floor = kind == 0 ? 0x3C000000u : 0;
+      for (int i = 0; i < c->n; i++) {
+        float x = kind == 4 ? 0.0f : draw(kind, 5, (uint64_t)i);
+        c->bits[i] = cov_float_bits(x);
+        if ((c->bits[i] & COV_MAGNITUDE_MASK) < c->floor) c->bits[i] = c->floor;
+        c->place[i] = (uint16_t)(c->n < 2048 ? 2 * i : i);
+      }
+      static const int wanted[] = {1, 2, 63, 64, 4095, 4096};
+      for (size_t j = 0; j < 6; j++) {
+        int k = wanted[j] < c->n ? wanted[j] : c->n;
+        covi_width_plain.pick(c, 64, k, want, want_value);
+        for (int v = 0; v < n_widths; v++) {
+          memset(got, 0xEE, sizeof got);
+          memset(value, 0xEE, sizeof value);
+          uint32_t floor = width[v]->pick(c, 64, k, got, value);
+          assert_memory_equal(got, want, (size_t)k * sizeof *got);
+          assert_memory_equal(value, want_value, (size_t)k * sizeof *value);
+          assert_true(k == 4096 || (got[k] == 0xEEEE && cov_float_bits(value[k]) == 0xEEEEEEEEu));
+          int reach = 0;
+          for (int i = 0; i < c->n; i++) reach += (c->bits[i] & COV_MAGNITUDE_MASK) >= floor;
+          assert_true(reach >= k); /* or every round would look twice */
+        }
+      }
+    }
+  }
+  free(c);
+}
+
+/* In-chunk indices of rows that are not 64 wide. */
+static void places_become_indices(void **state) {
+  (void)state;
+  const covi_width *width[3];
+  int n_widths = list_widths(width);
+  width[n_widths++] = &covi_width_plain;
+  covi_candidates *c = calloc(1, sizeof *c);
+  float e[37 * 5];
+  uint16_t index[37 * 5];
+  float value[37 * 5];
+  for (int i = 0; i < 37 * 5; i++) e[i] = 1;
+  for (int v = 0; v < n_widths; v++) {
+    c->floor = 0;
+    width[v]->collect(e, 37, 5, 37, c);
+    assert_int_equal(c->n, 37 * 5);
+    width[v]->pick(c, 37, 37 * 5, index, value);
+    for (int i = 0; i < 37 * 5; i++) assert_int_equal(index[i], i);
+  }
+  free(c);
+}
+
+static void statistics_agree(void **state) {
+  (void)state;
+  static const int sizes[] = {0, 1, 7, 8, 9, 16, 31, 64, 1000};
+  const covi_width *width[2];
+  int n_widths = list_widths(width);
+  static float x[MOST];
+  static uint8_t want_code[MOST], code[MOST];
+  for (int kind = 0; kind < 3; kind++) {
+    fill(x, MOST, kind, 7);
+    if (kind == 1) {
+      for (int i = 0; i < MOST; i++) { /* a float to either side of every border between codes */
+        x[i] = nextafterf((float)(i % 1200) * 0.0625f - 37, i % 3 == 0 ? -99.0f : i % 3 == 1 ? 99.0f : x[i]);
+      }
+    }
+    uint32_t largest = covi_width_plain.largest(x, MOST);
+    int exponent = cov_fixed_exponent(largest);
+    for (int v = 0; v < n_widths; v++) {
+      for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        int64_t n = sizes[s];
+        covi_moments want = {1, 2, 3, 4}, got = want;
+        const float *at = x + 3 * s;
+        assert_int_equal(width[v]->largest(at, n), covi_width_plain.largest(at, n));
+        covi_width_plain.moments(at, n, exponent, &want);
+        width[v]->moments(at, n, exponent, &got);
+        assert_memory_equal(&got, &want, sizeof got);
+        for (int bins = 2; bins <= 256; bins = bins < 5 ? bins + 1 : bins * 3 + 1) {
+          if (bins > 200) bins = 256;
+          int64_t want_counts[256] = {5}, want_sums[256] = {6}, counts[256] = {5}, sums[256] = {6};
+          covi_coding coding = {.shift = kind == 1 ? 0 : 0.01f,
+                                .scale = kind == 1 ? 0.125f : 0.3f,
+                                .middle = (float)(bins / 2),
+                                .top = bins - 1};
+          if (kind == 2) coding.scale = 1e-39f;
+          covi_width_plain.codes(at, n, &coding, want_code);
+          width[v]->codes(at, n, &coding, code);
+          assert_memory_equal(code, want_code, (size_t)n);
+          covi_width_plain.count(at, code, n, exponent, bins, want_counts, want_sums);
+          width[v]->count(at, code, n, exponent, bins, counts, sums);
+          assert_memory_equal(counts, want_counts, sizeof counts);
+          assert_memory_equal(sums, want_sums, sizeof sums);
+        }
+      }
+    }
+  }
+}
+
+static void steps_agree(void **state) {
+  (void)state;
+  static const int sizes[] = {1, 5, 8, 15, 16, 17, 64, 333};
+  const covi_width *width[2];
+  int n_widths = list_widths(width);
+  static uint64_t keys[2][MOST];
+  static float x[MOST], sum[MOST], own_sum[MOST], out[MOST], want[MOST];
+  static uint16_t count[MOST], own_count[MOST];
+  const uint64_t *const key[2] = {keys[0], keys[1]};
+  const uint64_t block[2] = {0x9E3779B97F4A7C15u, 0xBF58476D1CE4E5B9u};
+  for (int i = 0; i < MOST; i++) {
+    keys[0][i] = 0x94D049BB133111EBu * (uint64_t)(i + 1);
+    keys[1][i] = ~keys[0][i] * 0x9E3779B97F4A7C15u;
+  }
+  for (int kind = 0; kind < 3; kind++) {
+    fill(x, MOST, kind, 11);
+    for (int v = 0; v < n_widths; v++) {
+      for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        for (int divisor = 0; divisor < 4; divisor++) {
+          int64_t n = sizes[s];
+          uint64_t want_hash[2][COVI_HASH_LANES] = {{1, 2}}, hash[2][COVI_HASH_LANES] = {{1, 2}};
+          covi_mean mean = {.alpha = 0.7f, .divisor = divisor};
+          for (int i = 0; i < MOST; i++) {
+            count[i] = (uint16_t)(i % 5 == 0 ? i % 7 : i % 50 == 1 ? 65535 : 0);
+            sum[i] = count[i] ? draw(kind, 12, (uint64_t)i) : 0;
+          }
+          memcpy(own_sum, sum, sizeof sum);
+          memcpy(own_count, count, sizeof count);
+          memset(out, 0xEE, sizeof out);
+          memset(want, 0xEE, sizeof want);
+          covi_width_plain.step(want, x, sum, count, n, &mean);
+          width[v]->step(out, x, own_sum, own_count, n, &mean);
+          assert_memory_equal(out, want, sizeof out);
+          assert_memory_equal(own_sum, sum, sizeof sum);
+          assert_memory_equal(own_count, count, sizeof count);
+          covi_width_plain.hash(out, n, key, block, want_hash);
+          width[v]->hash(out, n, key, block, hash);
+          assert_memory_equal(hash, want_hash, sizeof hash);
+        }
+      }
+    }
+  }
+}
+
+/* Two rounds of five peers: payloads, error feedback, parameters and state hash, by any width and number of threads. */
+static void rounds_agree(void **state) {
+  (void)state;
+  static const cov_quant_id quantisers[] = {COV_QUANT_REFERENCE, COV_QUANT_SIGN1, COV_QUANT_NONE};
+  static const char *const all[] = {"plain", "avx2", "avx512"};
+  static const int threads[] = {1, 2, 3, 7};
+  cov_params params;
+  cov_grid grid;
+  sparse_params(&params, sparse_mixed, sparse_n_mixed);
+  assert_ok(cov_grid_create(&params, 64, 64, &grid));
+  size_t span_bytes = (size_t)params.span * sizeof(float);
+  for (int q = 0; q < 3; q++) {
+    for (int kind = 0; kind < 3; kind++) {
+      uint8_t *want = NULL, want_hash[32];
+      float *want_e = NULL;
+      size_t want_bytes = 0;
+      for (int v = 0; v < 3; v++) {
+        if (covi_width_choose(all[v]) != 0) continue;
+        for (int i = 0; i < 4; i++) {
+          cov_encoder_params p = sparse_params_of(quantisers[q]);
+          cov_payload_head head = sparse_head(1);
+          p.threads = threads[i];
+          float *theta = calloc(1, span_bytes), *end = calloc(1, span_bytes), *e = calloc(1, span_bytes);
+          for (int t = 0; t < params.n; t++) {
+            int64_t at = params.item[t].offset, n = params.item[t].elems;
+            fill(theta + at, n, kind, 21);
+            fill(end + at, n, kind, 22);
+          }
+          uint8_t *payload = NULL, hash[32];
+          size_t bytes;
+          for (int round = 0; round < 2; round++) {
+            free(payload);
+            assert_ok(sparse_encode(&grid, &p, 2, theta, end, e, &head, &payload, &bytes));
+          }
+          cov_payload_view view;
+          cov_payload_expect expect = sparse_expect(&grid, &p.quant);
+          assert_ok(cov_payload_check(payload, bytes, &expect, &view));
+          const cov_payload_view *set[1] = {&view};
+          assert_ok(sparse_step(&grid, 2, set, 1, 0.7f, COV_MEAN_SENDERS, 1, theta, theta, hash));
+          cov_payload_close(&view);
+          if (!want) {
+            want = payload, want_e = e, want_bytes = bytes;
+            memcpy(want_hash, hash, sizeof hash);
+          } else {
+            assert_int_equal(bytes, want_bytes);
+            assert_memory_equal(payload, want, bytes);
+            assert_memory_equal(e, want_e, span_bytes);
+            assert_memory_equal(hash, want_hash, sizeof hash);
+            free(payload), free(e);
+          }
+          free(theta), free(end);
+        }
+      }
+      free(want), free(want_e);
+    }
+  }
+  assert_int_equal(covi_width_choose(NULL), 0);
+  cov_grid_destroy(&grid);
+  sparse_params_free(&params);
+}
+
+static void unknown_widths_change_nothing(void **state) {
+  (void)state;
+  const covi_width *before = covi_width_get();
+  assert_int_equal(covi_width_choose("avx1024"), -1);
+  assert_ptr_equal(covi_width_get(), before);
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(sweeps_agree),
+      cmocka_unit_test(selections_agree),
+      cmocka_unit_test(places_become_indices),
+      cmocka_unit_test(statistics_agree),
+      cmocka_unit_test(steps_agree),
+      cmocka_unit_test(rounds_agree),
+      cmocka_unit_test(unknown_widths_change_nothing),
+  };
+  return cmocka_run_group_tests(tests, NULL, NULL);
+}
