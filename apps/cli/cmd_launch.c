@@ -14,6 +14,7 @@
 #include "cli/launch_line.h"
 #include "cli/launch_process.h"
 #include "comm/program.h"
+#include "common/ranks.h"
 #include "common/version.h"
 #include "data/shards.h"
 #include "report/state.h"
@@ -79,17 +80,18 @@ static cov_status check_mpirun(void) {
   return COV_FAIL(COV_EUSAGE, "mpirun is not in PATH; install Open MPI (apt install openmpi-bin) or load its module");
 }
 
-static cov_status check_data(const char *folder) {
+static cov_status check_data(const cov_config *cfg) {
   cov_dataset *data = NULL;
-  COV_TRY(cov_dataset_open(folder, COV_VERIFY_SIZE, &data));
+  COV_TRY(cov_dataset_open(cfg->data.dir, COV_VERIFY_SIZE, &data));
+  cov_status st = cov_ranks_verify_settings(cfg, cov_dataset_manifest(data)->vocab);
   cov_dataset_close(&data);
-  return COV_OK;
+  return st;
 }
 
 /* All that can be known to be wrong before anything is started or written. */
 static cov_status check(launch *l) {
   COV_TRY(cov_args_config(&l->args, &l->cfg, l->origins));
-  COV_TRY(check_data(l->cfg.data.dir));
+  COV_TRY(check_data(&l->cfg));
   COV_TRY(launch_folder_check(&l->cfg, &l->kind));
   COV_TRY(find_programs(l));
   if (l->args.dry_run) return COV_OK;

@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "comm/finish.h"
 #include "comm/stop.h"
+#include "common/ranks.h"
 #include "common/refusal.h"
 #include "common/version.h"
 #include "ledger/bytes.h"
@@ -80,6 +81,7 @@ static cov_status open_model(cov_app *app) {
   cov_app_llama(cfg, &app->llama);
   COV_TRY(cov_llama_config_verify(&app->llama));
   COV_TRY(cov_llama_params(&app->llama, &app->params));
+  COV_TRY(cov_ranks_verify(cfg, &app->params));
   cov_params_digest(&app->params, app->params_digest);
 
   uint8_t salted[40];

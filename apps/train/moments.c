@@ -8,24 +8,29 @@
 #include "base/log.h"
 #include "base/memory.h"
 
-/* One array of the optimiser's state; data in `base`, laid out as the whole state. */
-static cov_ckpt_piece piece_of(const cov_optimizer *o, int part, const float *base) {
-  const cov_param *p = &o->params->item[o->part[part].tensor];
-  return (cov_ckpt_piece){.group = o->part[part].group,
+/* This rank's part of one array of the optimiser's state; data in `base`, laid out as the whole state. */
+static cov_ckpt_piece piece_of(const cov_moments *m, int array, const float *base) {
+  const cov_optimizer_part *a = &m->optimizer->part[array];
+  const cov_param *p = &m->app->params.item[a->tensor];
+  const cov_shard_part *own = &m->layout->shard.part[a->tensor];
+  const int64_t unit = p->dims == 1 ? 1 : p->cols;
+  return (cov_ckpt_piece){.group = a->group,
                           .name = p->name,
                           .dims = p->dims,
                           .shape = {p->dims == 1 ? p->cols : p->rows, p->dims == 1 ? 0 : p->cols},
-                          .count = p->dims == 1 ? p->cols : p->rows,
-                          .data = base + o->part[part].offset};
+                          .first = own->elem / unit,
+                          .count = own->elems / unit,
+                          .data = base + a->offset};
 }
 
 static void list_pieces(cov_moments *m, const float *base) {
-  for (int i = 0; i < m->optimizer->n_parts; i++) m->pieces[i] = piece_of(m->optimizer, i, base);
+  for (int i = 0; i < m->optimizer->n_parts; i++) m->pieces[i] = piece_of(m, i, base);
 }
 
-cov_status cov_moments_open(cov_app *app, cov_segment *segment, cov_optimizer *optimizer, cov_moments *m) {
-  *m = (cov_moments){.app = app, .segment = segment, .optimizer = optimizer};
-  m->pieces = calloc((size_t)optimizer->n_parts, sizeof *m->pieces);
+cov_status cov_moments_open(cov_app *app, cov_segment *segment, cov_inner *inner, cov_moments *m) {
+  *m = (cov_moments){
+      .app = app, .segment = segment, .optimizer = cov_inner_optimizer(inner), .layout = cov_inner_layout(inner)};
+  m->pieces = calloc((size_t)m->optimizer->n_parts, sizeof *m->pieces);
   if (!m->pieces) return COV_FAIL(COV_ENOMEM, "no memory to list the tensors of a checkpoint");
   return cov_saver_create(&m->saver);
 }
@@ -52,7 +57,7 @@ cov_status cov_moments_load(cov_moments *m, int64_t round) {
   cov_status st = COV_OK;
   list_pieces(m, o->state);
   for (int i = 0; i < o->n_parts && st == COV_OK; i++) {
-    st = cov_ckpt_read(ckpt, &m->pieces[i], o->state + o->part[i].offset);
+    if (m->pieces[i].count > 0) st = cov_ckpt_read(ckpt, &m->pieces[i], o->state + o->part[i].offset);
   }
   o->step = cov_ckpt_meta_of(ckpt)->step;
   cov_ckpt_close(&ckpt);

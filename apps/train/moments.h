@@ -5,22 +5,24 @@
 
 #include "checkpoint/saver.h"
 #include "common/context.h"
-#include "optim/optimizer.h"
+#include "train/inner.h"
 
 typedef struct {
-  cov_app *app;             /* borrowed */
-  cov_segment *segment;     /* borrowed */
-  cov_optimizer *optimizer; /* borrowed */
+  cov_app *app;                  /* borrowed */
+  cov_segment *segment;          /* borrowed */
+  cov_optimizer *optimizer;      /* borrowed */
+  const cov_fsdp_layout *layout; /* borrowed: what this rank owns of each tensor */
   cov_saver *saver;
   float *copy;            /* [state_elems], owned, made at the first save */
   cov_ckpt_piece *pieces; /* one a part of the state, owned */
   double stall_s;         /* of the newest save */
 } cov_moments;
 
-cov_status cov_moments_open(cov_app *app, cov_segment *segment, cov_optimizer *optimizer, cov_moments *m);
+/** `inner` is borrowed until close. */
+cov_status cov_moments_open(cov_app *app, cov_segment *segment, cov_inner *inner, cov_moments *m);
 void cov_moments_close(cov_moments *m);
 
-/** Moments and step of the checkpoint of `round` (> 0). */
+/** This rank's moments and the step of the checkpoint of `round` (> 0). */
 cov_status cov_moments_load(cov_moments *m, int64_t round);
 /** If the state at the start of `round` is to be saved (the save word): take the copy, write it beside the work. A
  *  failure is reported in the segment and is no failure of the run. */

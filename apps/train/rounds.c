@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "comm/member.h"
 #include "comm/stop.h"
+#include "fsdp/mpi.h"
 #include "moments.h"
 #include "settings.h"
 
@@ -13,6 +14,7 @@ typedef struct {
   cov_app *app;
   cov_segment *segment;
   cov_inner *inner;
+  cov_fsdp_mpi *ranks; /* of this peer, if there are several */
   cov_moments moments;
   int told_stop; /* 1: the stop bell was rung by this process */
   double idle_s; /* spent waiting for the weights of the present round */
@@ -30,7 +32,7 @@ static void pass_stop_on(trainer *t) {
 static void on_step(void *arg, const cov_inner_step *step) {
   trainer *t = arg;
   pass_stop_on(t);
-  if (!t->app->cfg.log.steps) return;
+  if (!t->app->cfg.log.steps || t->app->shard != 0) return;
   cov_log_info("step %lld: loss %.4f, gradient norm %.3g, lr %.3g", (long long)step->step, step->loss, step->grad_norm,
                step->lr);
 }
@@ -85,7 +87,7 @@ static cov_status load_start(trainer *t, int64_t *round) {
 /* *rounds: how many of the run are done, before and after. */
 static cov_status train_rounds(trainer *t, int64_t *rounds) {
   float *work = cov_segment_work(t->segment);
-  const size_t bytes = (size_t)t->app->params.span * sizeof *work;
+  const cov_shard *own = &cov_inner_layout(t->inner)->shard;
   for (;; ++*rounds) {
     cov_inner_report report;
     const double begin_s = cov_clock_s();
@@ -93,8 +95,9 @@ static cov_status train_rounds(trainer *t, int64_t *rounds) {
     t->idle_s = cov_clock_s() - begin_s;
     if (is_over(t, *rounds)) return cov_moments_save_final(&t->moments, *rounds);
     COV_TRY(cov_moments_save(&t->moments, *rounds));
-    memcpy(work, cov_segment_start(t->segment), bytes);
+    cov_shard_copy(own, work, COV_LAYOUT_SPAN, cov_segment_start(t->segment), COV_LAYOUT_SPAN);
     COV_TRY(cov_inner_round(t->inner, *rounds, work, &report));
+    if (t->app->shard != 0) continue; /* the first rank speaks for all: their weights are in `work` now */
     post_report(t, *rounds, &report);
     cov_doorbell_ring(cov_segment_inner_bell(t->segment), (uint32_t)(*rounds + 1));
   }
@@ -116,16 +119,22 @@ static cov_status open_segment(const cov_app *app, cov_segment **segment) {
   return cov_segment_open(path, &want, &app->wait_start, segment);
 }
 
+/* The deadline only says that nothing waits for ever: a rank that died or hangs ends the peer through the watchdog of
+ * comm/member, and between two collectives lie seconds. */
+static cov_status open_ranks(trainer *t, cov_inner_params *params) {
+  if (t->app->cfg.run.ranks_per_peer == 1) return COV_OK;
+  const cov_wait how = {.timeout_s = COV_WAIT_DEFAULT_S, .poll = poll_stop, .arg = t};
+  COV_TRY(cov_fsdp_mpi_create(t->app->comms.train, &how, &t->ranks));
+  params->ranks = cov_fsdp_mpi_ops(t->ranks);
+  return COV_OK;
+}
+
 cov_status train_run(cov_app *app) {
   cov_status st = COV_OK;
   trainer t = {.app = app};
   cov_member *member = NULL;
   cov_inner_params params;
   int64_t rounds = 0;
-  if (app->cfg.run.ranks_per_peer != 1 || app->shard != 0) {
-    return COV_FAIL(COV_EUSAGE, "run.ranks_per_peer=%lld, --shard %lld: one train rank a peer, shard 0, is supported",
-                    (long long)app->cfg.run.ranks_per_peer, (long long)app->shard);
-  }
   train_settings(app, &params);
   params.on_step = on_step;
   params.arg = &t;
@@ -134,9 +143,10 @@ cov_status train_run(cov_app *app) {
   const cov_member_params as = {
       .program = COV_PROGRAM_TRAIN, .shard = (int)app->shard, .member_timeout_s = app->cfg.run.member_timeout};
   COV_TRY_DONE(cov_member_join(t.segment, &as, &member));
+  COV_TRY_DONE(open_ranks(&t, &params));
   COV_TRY_DONE(cov_inner_create(&params, &app->llama, &app->params, app->data, train_backend(app), &t.inner));
   COV_TRY_DONE(cov_member_wait_all(member, &app->wait_start));
-  COV_TRY_DONE(cov_moments_open(app, t.segment, cov_inner_optimizer(t.inner), &t.moments));
+  COV_TRY_DONE(cov_moments_open(app, t.segment, t.inner, &t.moments));
   COV_TRY_DONE(load_start(&t, &rounds));
   COV_TRY_DONE(train_rounds(&t, &rounds));
   app->lost_peers = cov_segment_lost_peers(t.segment);
@@ -146,6 +156,7 @@ done:
   cov_member_leave(&member);
   cov_moments_close(&t.moments);
   cov_inner_destroy(&t.inner);
+  cov_fsdp_mpi_destroy(&t.ranks, st == COV_OK && app->lost_peers == 0);
   cov_segment_destroy(&t.segment);
   return st;
 }

@@ -27,6 +27,7 @@ enum {
 /* Settings with a list of choices: the enumerator is COV_CFG_<SETTING>_<CHOICE>, the text is the second column. */
 /* clang-format off */
 #define COV_CFG_DTYPE_LIST(X)     X(DTYPE, AUTO, "auto") X(DTYPE, FP32, "fp32")
+#define COV_CFG_GATHER_LIST(X)    X(GATHER, SHARED, "shared") X(GATHER, MPI, "mpi")
 #define COV_CFG_BACKEND_LIST(X)   X(BACKEND, CPU, "cpu") X(BACKEND, REF, "ref")
 #define COV_CFG_OPTIMIZER_LIST(X)  X(OPTIMIZER, ADAMW, "adamw") X(OPTIMIZER, MUON, "muon")
 #define COV_CFG_MUON_SCALE_LIST(X) X(MUON_SCALE, RMS, "rms") X(MUON_SCALE, SHAPE, "shape")
@@ -47,6 +48,7 @@ enum { COV_CFG_DTYPE_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_BACKEND_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_OPTIMIZER_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_MUON_SCALE_LIST(COV_CFG_ENUMERATOR) };
+enum { COV_CFG_GATHER_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_STRATEGY_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_QUANTIZER_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_AGGREGATE_LIST(COV_CFG_ENUMERATOR) };
@@ -80,7 +82,7 @@ typedef struct {
     bool mask_eos, verify;
   } data;
   struct {
-    int dtype, backend, optimizer, muon_scale;
+    int dtype, backend, gather, optimizer, muon_scale;
     int64_t threads, muon_ns_steps;
     double lr, lr_start_ratio, lr_min_ratio;
     int64_t warmup_steps, decay_steps, flatten_start_steps, flatten_steps;

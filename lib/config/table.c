@@ -9,6 +9,7 @@ CHOICES(dtype_choices, COV_CFG_DTYPE_LIST);
 CHOICES(backend_choices, COV_CFG_BACKEND_LIST);
 CHOICES(optimizer_choices, COV_CFG_OPTIMIZER_LIST);
 CHOICES(muon_scale_choices, COV_CFG_MUON_SCALE_LIST);
+CHOICES(gather_choices, COV_CFG_GATHER_LIST);
 CHOICES(strategy_choices, COV_CFG_STRATEGY_LIST);
 CHOICES(quantizer_choices, COV_CFG_QUANTIZER_LIST);
 CHOICES(aggregate_choices, COV_CFG_AGGREGATE_LIST);
@@ -54,7 +55,7 @@ static const cov_option options[] = {
  CHOICE(run.resume, resume_choices,        "auto",        0,
       "What a run folder that holds a run already means: go on from its newest good checkpoint, or refuse.", NULL),
  INT  (run.ranks_per_peer,        "ranks", 1,  4096,      "1",    0,
-      "Train ranks that share one replica; only 1 is supported yet.", NULL),
+      "Train ranks of a peer: they share its replica out and its batches, which each must have a part of.", NULL),
  INT  (run.sync_ranks,            "ranks", 1,  1024,      "1",    0,
       "Sync ranks of a peer; they share the outer step's work without changing its bits.", NULL),
  INT  (run.eval_ranks,            "ranks", 0,  64,        "1",    0,
@@ -101,7 +102,7 @@ static const cov_option options[] = {
  INT  (data.batch_seqs,           "seqs",  1,  1e6,       "4",    I,
       "Sequences a peer trains on in one inner step.", "simulation 1"),
  INT  (data.micro_batch_seqs,     "seqs",  1,  1e6,       "4",    0,
-      "Sequences that go through the model at once; gradients of the others of the batch are accumulated.", NULL),
+      "Sequences that go through the model at once on a rank; gradients of the others are accumulated.", NULL),
  BOOL (data.mask_eos,                      "false",       I,
       "Whether the end-of-document token is left out of the loss.", "protocol 2.2 (true there)"),
  BOOL (data.verify,                        "true",        0,
@@ -111,6 +112,8 @@ static const cov_option options[] = {
       "Arithmetic of the forward and backward pass; auto: the fastest the backend has.", NULL),
  CHOICE(train.backend, backend_choices,    "cpu",         0,
       "Implementation of the operations; ref is the slow oracle of the tests.", NULL),
+ CHOICE(train.gather, gather_choices,      "shared",      0,
+      "How ranks of a peer get the weights of a layer: read in the peer's shared memory, or collected by MPI.", NULL),
  INT  (train.threads,             "",      1,  1024,      "1",    0,
       "Compute threads of a train rank.", NULL),
  CHOICE(train.optimizer, optimizer_choices, "adamw",      I,

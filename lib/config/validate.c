@@ -7,10 +7,6 @@
 static cov_status check_run(const cov_config *c) {
   if (!c->run.dir[0]) return COV_FAIL(COV_EUSAGE, "run.dir is empty; name a folder for the run");
   if (!c->data.dir[0]) return COV_FAIL(COV_EUSAGE, "data.dir is empty; name the folder of 'covenant data prepare'");
-  if (c->run.ranks_per_peer != 1) {
-    return COV_FAIL(COV_EUSAGE, "run.ranks_per_peer: %lld, but only 1 is supported yet: a replica is not sharded",
-                    (long long)c->run.ranks_per_peer);
-  }
   if (!c->run.hosts[0]) return COV_OK;
   int64_t hosts = 1;
   for (const char *p = c->run.hosts; *p; p++) hosts += *p == ',';
@@ -43,6 +39,12 @@ static cov_status check_data(const cov_config *c) {
   long long batch = c->data.batch_seqs, micro = c->data.micro_batch_seqs, pool = c->data.pool_samples;
   if (batch % micro != 0) {
     return COV_FAIL(COV_EUSAGE, "data.batch_seqs=%lld is not a multiple of data.micro_batch_seqs=%lld", batch, micro);
+  }
+  if (batch / micro % c->run.ranks_per_peer != 0) {
+    return COV_FAIL(COV_EUSAGE,
+                    "data.batch_seqs=%lld does not divide over run.ranks_per_peer=%lld ranks: it must be a multiple of "
+                    "ranks x data.micro_batch_seqs = %lld",
+                    batch, (long long)c->run.ranks_per_peer, (long long)c->run.ranks_per_peer * micro);
   }
   long long consumed = batch * c->sync.inner_steps; /* <= 1e12 by the table's ranges */
   if (pool != 0 && pool < consumed) {

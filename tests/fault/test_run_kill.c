@@ -9,7 +9,7 @@
 
 #include "base/clock.h"
 #include "base/file.h"
-#include "comm/segment.h"
+#include "comm/segment_layout.h"
 #include "model/llama.h"
 #include "report/metrics.h"
 #include "run.h"
@@ -79,8 +79,8 @@ static void the_proposer_dies(void **state) {
   kill_one("proposer", 0, "sync", long_run);
 }
 
-/* Parameters of the tiny model, as the programs have them. */
-static void flip_a_bit_of_theta(int peer) {
+/* The segment of a peer of the tiny model; `params` is the model as the programs have it, to be destroyed. */
+static cov_segment *open_segment(int peer, cov_params *params) {
   cov_llama_config config = {.vocab = 257,
                              .dim = 32,
                              .layers = 1,
@@ -93,17 +93,52 @@ static void flip_a_bit_of_theta(int peer) {
                              .tied = 1,
                              .depth_init = 1,
                              .init_std = 0.02};
-  cov_params params;
   cov_segment *segment;
   char path[400];
-  cov_params_create(&params);
-  assert_ok(cov_llama_params(&config, &params));
-  cov_segment_params want = {.peer = peer, .span = params.span};
-  cov_params_digest(&params, want.layout_digest);
+  cov_params_create(params);
+  assert_ok(cov_llama_params(&config, params));
+  cov_segment_params want = {.peer = peer, .span = params->span};
+  cov_params_digest(params, want.layout_digest);
   snprintf(path, sizeof path, "%s/peers/%d/segment", run.dir, peer);
   assert_ok(cov_segment_open(path, &want, &(cov_wait){.timeout_s = 10}, &segment));
+  return segment;
+}
+
+static void flip_a_bit_of_theta(int peer) {
+  cov_params params;
+  cov_segment *segment = open_segment(peer, &params);
   uint32_t *word = (uint32_t *)cov_segment_theta(segment) + 7;
   *word ^= 1u << 20;
+  cov_segment_destroy(&segment);
+  cov_params_destroy(&params);
+}
+
+/* One of the two ranks of a replica dies while the other waits for its part of a layer. */
+static void one_of_two_train_ranks_dies(void **state) {
+  (void)state;
+  enum { PEER = 1 };
+  const char *settings[8] = {"run.ranks_per_peer=2", "train.gather=mpi", "data.micro_batch_seqs=8"};
+  int n = 3;
+  for (int i = 0; long_run[i]; i++) {
+    if (!strstr(long_run[i], "micro_batch_seqs")) settings[n++] = long_run[i];
+  }
+  cov_params params;
+  test_run_start(&run, "half", settings);
+  assert_true(test_run_reach(&run, 2));
+  cov_segment *segment = open_segment(PEER, &params);
+  const cov_member_slot *slot = cov_segment_slots(segment);
+  const pid_t first = (pid_t)atomic_load(&slot[0].pid), second = (pid_t)atomic_load(&slot[1].pid);
+  const pid_t sync = test_run_pid(&run, PEER, "sync");
+  assert_int_equal(first, test_run_pid(&run, PEER, "train"));
+  assert_int_equal(kill(second, SIGKILL), 0);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "done");
+  assert_true(kill(first, 0) != 0 && errno == ESRCH);
+  assert_true(kill(second, 0) != 0 && errno == ESRCH);
+  assert_true(kill(sync, 0) != 0 && errno == ESRCH);
+  assert_int_equal(peers_in(0), 4);
+  assert_int_equal(peers_in(-1), 3);
+  assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 2));
   cov_segment_destroy(&segment);
   cov_params_destroy(&params);
 }
@@ -140,6 +175,7 @@ static void ctrl_c_ends_at_a_round_boundary(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_train_rank_dies),
+      cmocka_unit_test(one_of_two_train_ranks_dies),
       cmocka_unit_test(a_sync_rank_dies),
       cmocka_unit_test(the_proposer_dies),
       cmocka_unit_test(a_flipped_bit_stops_its_peer),
