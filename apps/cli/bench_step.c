@@ -29,9 +29,10 @@ typedef struct {
   int64_t tokens_per_step; /* batch_seqs * seq_len */
   bench_products products; /* of one step */
   bench_operands operands;
-  double step_flop;                                                                   /* model operations of one step */
-  double product_flop;                                                                /* those of its products */
-  double *tokens_per_s, *flops_per_s, *gemm_flops_per_s, *ratio, *ratio_cpu, *step_s; /* [reps] */
+  double step_flop;    /* model operations of one step */
+  double product_flop; /* those of its products */
+  double *tokens_per_s, *flops_per_s, *gemm_flops_per_s, *ratio, *ratio_cpu, *step_s, *step_cpu_s; /* [reps] */
+  size_t peak_resident_bytes, peak_accounted_bytes; /* before the products get operands of their own */
 } step_bench;
 
 /* A round of one step is a step and nothing else. */
@@ -55,6 +56,8 @@ static cov_status warm_up(step_bench *b, int64_t *steps) {
   COV_TRY(take_steps(b, 1, &seconds));
   bench_record_take(&b->products);
   b->product_flop = bench_products_flop(&b->products);
+  b->peak_resident_bytes = cov_mem_peak_resident_bytes();
+  b->peak_accounted_bytes = cov_mem_peak_total_bytes(COV_SPACE_HOST);
   COV_TRY(bench_operands_create(&b->products, &b->operands));
   fprintf(stderr, "step: the first took %.3g s\n", seconds);
   *steps = b->q->steps;
@@ -85,6 +88,7 @@ static cov_status measure(step_bench *b, int64_t steps, double *product_seconds)
       gemm_s += seconds[p];
     }
     b->step_s[i] = step_s / (double)steps;
+    b->step_cpu_s[i] = (cpu_between - cpu_begin) / (double)steps;
     b->tokens_per_s[i] = (double)b->tokens_per_step / b->step_s[i];
     b->flops_per_s[i] = b->step_flop / b->step_s[i];
     b->gemm_flops_per_s[i] = b->product_flop * (double)steps / gemm_s;
@@ -113,7 +117,10 @@ static void put_results(step_bench *b, int64_t steps, const double *product_seco
   bench_put_count(report, "steps_per_rep", steps);
   bench_put_number(report, "flop_per_token", b->step_flop / (double)b->tokens_per_step);
   bench_put_number(report, "gemm_flop_per_token", b->product_flop / (double)b->tokens_per_step);
+  bench_put_count(report, "peak_resident_bytes", (int64_t)b->peak_resident_bytes);
+  bench_put_count(report, "peak_accounted_bytes", (int64_t)b->peak_accounted_bytes);
   bench_put_samples(report, "step_s", b->step_s, reps);
+  bench_put_samples(report, "step_cpu_s", b->step_cpu_s, reps);
   bench_put_samples(report, "tokens_per_s", b->tokens_per_s, reps);
   double step = bench_put_samples(report, "flops_per_s", b->flops_per_s, reps);
   double gemm = bench_put_samples(report, "gemm_flops_per_s", b->gemm_flops_per_s, reps);
@@ -127,7 +134,8 @@ static cov_status open_bench(step_bench *b) {
   cov_inner_params inner;
   const bench_model *model = b->model;
   const size_t reps = (size_t)b->q->reps;
-  double **samples[] = {&b->tokens_per_s, &b->flops_per_s, &b->gemm_flops_per_s, &b->ratio, &b->ratio_cpu, &b->step_s};
+  double **samples[] = {&b->tokens_per_s, &b->flops_per_s, &b->gemm_flops_per_s, &b->ratio,
+                        &b->ratio_cpu,    &b->step_s,      &b->step_cpu_s};
   for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
     *samples[i] = calloc(reps, sizeof **samples[i]);
     if (!*samples[i]) return COV_FAIL(COV_ENOMEM, "no memory for %zu repetitions", reps);
@@ -152,6 +160,7 @@ static void close_bench(step_bench *b) {
   free(b->ratio);
   free(b->ratio_cpu);
   free(b->step_s);
+  free(b->step_cpu_s);
 }
 
 cov_status bench_step(const bench_request *q, bench_report *report) {

@@ -18,6 +18,7 @@ static const uint64_t block_magic = 0x434f564d454d3031u; /* "COVMEM01" */
 
 static atomic_ptrdiff_t used[COV_SPACE_COUNT][COV_MEM_TAG_COUNT];
 static atomic_ptrdiff_t peak[COV_SPACE_COUNT][COV_MEM_TAG_COUNT];
+static atomic_ptrdiff_t used_total[COV_SPACE_COUNT], peak_total[COV_SPACE_COUNT];
 
 static const char *tag_text(cov_mem_tag tag) {
   static const char *const names[] = {
@@ -28,11 +29,16 @@ static const char *tag_text(cov_mem_tag tag) {
   return names[tag];
 }
 
-void cov_mem_account(cov_space space, cov_mem_tag tag, ptrdiff_t bytes) {
-  ptrdiff_t now = atomic_fetch_add(&used[space][tag], bytes) + bytes;
-  ptrdiff_t top = atomic_load(&peak[space][tag]);
-  while (now > top && !atomic_compare_exchange_weak(&peak[space][tag], &top, now)) {
+static void add(atomic_ptrdiff_t *sum, atomic_ptrdiff_t *most, ptrdiff_t bytes) {
+  ptrdiff_t now = atomic_fetch_add(sum, bytes) + bytes;
+  ptrdiff_t top = atomic_load(most);
+  while (now > top && !atomic_compare_exchange_weak(most, &top, now)) {
   }
+}
+
+void cov_mem_account(cov_space space, cov_mem_tag tag, ptrdiff_t bytes) {
+  add(&used[space][tag], &peak[space][tag], bytes);
+  add(&used_total[space], &peak_total[space], bytes);
 }
 
 cov_status cov_mem_alloc(cov_space space, cov_mem_tag tag, size_t bytes, void **out) {
@@ -82,6 +88,21 @@ size_t cov_mem_used_bytes(cov_space space, cov_mem_tag tag) {
 
 size_t cov_mem_peak_bytes(cov_space space, cov_mem_tag tag) {
   return (size_t)atomic_load(&peak[space][tag]);
+}
+
+size_t cov_mem_peak_total_bytes(cov_space space) {
+  return (size_t)atomic_load(&peak_total[space]);
+}
+
+size_t cov_mem_peak_resident_bytes(void) {
+  char line[256];
+  unsigned long long kib = 0;
+  FILE *f = fopen("/proc/self/status", "r");
+  if (!f) return 0;
+  while (fgets(line, sizeof line, f) && sscanf(line, "VmHWM: %llu kB", &kib) != 1) {
+  }
+  fclose(f);
+  return (size_t)kib * 1024;
 }
 
 void cov_mem_report(FILE *out) {

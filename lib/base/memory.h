@@ -42,6 +42,11 @@ void cov_mem_account(cov_space space, cov_mem_tag tag, ptrdiff_t bytes);
 
 size_t cov_mem_used_bytes(cov_space space, cov_mem_tag tag);
 size_t cov_mem_peak_bytes(cov_space space, cov_mem_tag tag);
+/** Largest sum over all tags that `space` ever held: at most the sum of the tags' peaks. */
+size_t cov_mem_peak_total_bytes(cov_space space);
+/** Most memory of this process that was ever resident (VmHWM), libraries and stacks included; 0 if the system does not
+ *  say. Unlike getrusage's ru_maxrss it begins with this program, not with the one that started it. */
+size_t cov_mem_peak_resident_bytes(void);
 /** One line a non-empty (space, tag), used and peak in MiB. */
 void cov_mem_report(FILE *out);
 

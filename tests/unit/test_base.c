@@ -36,6 +36,15 @@ static void memory_is_zeroed_aligned_and_accounted(void **state) {
   assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_GRADS), 500);
   assert_int_equal(cov_mem_peak_bytes(COV_SPACE_HOST, COV_MEM_GRADS), 1500);
   cov_mem_free(q);
+  /* The total's peak is of one moment, not the sum of the tags' peaks. */
+  size_t total = cov_mem_peak_total_bytes(COV_SPACE_HOST);
+  assert_true(total >= 1500);
+  assert_ok(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_DATA, total + 7, &p));
+  cov_mem_free(p);
+  assert_ok(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_SCRATCH, total + 7, &p));
+  assert_true(cov_mem_peak_total_bytes(COV_SPACE_HOST) == total + 7);
+  assert_true(cov_mem_peak_resident_bytes() > (1 << 20));
+  cov_mem_free(p);
   assert_status(cov_mem_array(COV_SPACE_HOST, COV_MEM_GRADS, SIZE_MAX / 2, 3, &p), COV_ENOMEM);
   assert_null(p);
 }

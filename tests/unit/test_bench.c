@@ -277,6 +277,7 @@ static void step_has_its_keys(void **state) {
   assert_close(number("ratio"), number("flops_per_s") / number("gemm_flops_per_s"));
   assert_samples("ratio_of_rep");
   assert_samples("ratio_cpu");
+  assert_samples("step_cpu_s");
   /* Three repetitions: the medians belong to one of them. */
   assert_close(number("flops_per_s"), number("tokens_per_s") * number("flop_per_token"));
   assert_close(number("tokens_per_s"), TINY_TOKENS / number("step_s"));
