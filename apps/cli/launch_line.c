@@ -181,7 +181,8 @@ static cov_status add_mpirun(const launch_plan *plan, launch_line *line) {
                                         "PRTE_ALLOW_RUN_AS_ROOT=1",
                                         "PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1",
                                         NULL};
-  static const char *const always[] = {"mpirun", "--enable-recovery", "--bind-to", "none", NULL};
+  static const char *const always[] = {"mpirun", "--enable-recovery", "--mca", "orte_abort_on_non_zero_status",
+                                       "0",      "--bind-to",         "none",  NULL};
   static const char *const copy_twice[] = {"--mca", "btl_vader_single_copy_mechanism", "none", NULL};
   static const char *const ucx[] = {
       "--mca", "pml", "ucx",  "--mca", "opal_common_ucx_tls", "any", "--mca", "opal_common_ucx_devices", "any",

@@ -193,20 +193,25 @@ cov_status cov_app_start(cov_app *app) {
   return write_start(app);
 }
 
+void cov_app_say(cov_app *app, cov_status st) {
+  if (app->said) return;
+  app->said = true;
+  cov_log_failure(st);
+  const cov_event_error event = {
+      .round = -1, .status = cov_status_name(st), .text = cov_error_text(), .where = cov_error_where()};
+  (void)cov_events_error(app->events, &event); /* the log has it too */
+}
+
 int cov_app_finish(cov_app *app, cov_status st) {
   int code = cov_status_exit_code(st);
-  if (st != COV_OK) {
-    if (!app->said) cov_log_failure(st);
-    const cov_event_error event = {
-        .round = -1, .status = cov_status_name(st), .text = cov_error_text(), .where = cov_error_where()};
-    (void)cov_events_error(app->events, &event); /* the log has it too */
-  }
+  if (st != COV_OK) cov_app_say(app, st);
   if (app->memory_report) cov_mem_report(stdout);
   cov_events_close(&app->events);
   if (app->mpi) {
     /* A rank that fails ends alone: the others may wait for it in a collective, so MPI is not ended in order. */
-    cov_comms_destroy(&app->comms, st == COV_OK && app->lost_peers == 0);
-    cov_mpi_finish(st == COV_OK ? app->lost_peers : app->lost_peers + 1, code);
+    bool alone = st != COV_OK && !app->refused;
+    cov_comms_destroy(&app->comms, !alone && app->lost_peers == 0);
+    cov_mpi_finish(alone ? app->lost_peers + 1 : app->lost_peers, code);
   }
   cov_dataset_close(&app->data);
   cov_params_destroy(&app->params);

@@ -38,7 +38,8 @@ typedef struct {
   cov_comms comms;
   cov_wait wait_start; /* run.start_timeout: for everything before the first round */
   cov_events *events;  /* RUN/events/peer-N-PROGRAM.jsonl; NULL on shards other than 0. Owned */
-  bool said;           /* the failure has been said for all ranks (cov_app_refuse) */
+  bool said;           /* the failure has been said (cov_app_say, cov_app_refuse) */
+  bool refused;        /* the start was refused, and all ranks of the run know it: MPI is ended in order */
   int lost_peers;      /* before cov_app_finish: other peers of this mpirun that died (cov_mpi_finish) */
 } cov_app;
 
@@ -47,7 +48,10 @@ typedef struct {
 cov_status cov_app_open(cov_app *app, const char *purpose, const char *examples, int argc, char **argv);
 /** MPI_Init, handshake (Collective over the world), run folders, log file, event file, signal handlers. */
 cov_status cov_app_start(cov_app *app);
-/** Report `st` if it is a failure (this rank's own, once), end MPI within a bounded time, free everything.
+/** Say why this rank fails, before others are told that it does: a line of the log, or of the log file only if the
+ *  failure is second hand, and the error event. Later calls say nothing. */
+void cov_app_say(cov_app *app, cov_status st);
+/** cov_app_say if `st` is a failure, end MPI within a bounded time, free everything.
  *  Returns the exit code; may end the process itself. */
 int cov_app_finish(cov_app *app, cov_status st);
 

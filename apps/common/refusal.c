@@ -81,6 +81,6 @@ cov_status cov_app_refuse(cov_app *app, cov_status st) {
   if (app->comms.world_rank == 0) say(app, st, text);
   /* Where mpirun ends a job with its first rank, nobody may end before it is said. */
   COV_TRY(cov_coll_bcast(MPI_COMM_WORLD, 0, &said, 1, &app->wait_start));
-  app->said = true;
+  app->said = app->refused = true;
   return COV_FAIL(st, "%s", text);
 }

@@ -7,7 +7,7 @@
 /** After a handshake with comms.refused, `st` its verdict. Collective over the world, within run.start_timeout. If the
  *  configurations differ, find out in which setting, or that it is the data. World rank 0 logs it and writes it into
  *  STATE where launch has written that the run is running; no rank returns before. Returns the status to end with;
- * app->said is set. */
+ * app->said and app->refused are set. */
 cov_status cov_app_refuse(cov_app *app, cov_status st);
 
 #endif

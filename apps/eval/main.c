@@ -90,7 +90,8 @@ static cov_status agree(const evaluator *e, cov_status st) {
   int64_t worst = st;
   COV_TRY(cov_coll_reduce_i64(e->comm, COV_COLL_MAX, &worst, 1, &how));
   if (st == COV_OK && worst != COV_OK) {
-    return COV_FAIL((cov_status)worst, "another evaluation rank could not start; its log says why");
+    st = COV_FAIL((cov_status)worst, "another evaluation rank could not start; its log says why");
+    cov_error_second_hand_set();
   }
   return st;
 }
@@ -158,7 +159,9 @@ static cov_status evaluate(evaluator *e, cov_heldout_result *result) {
   for (int r = 0; r < e->n_ranks; r++) {
     e->parts[r] = e->answers[r].sums;
     if (e->answers[r].status == COV_OK) continue;
-    return COV_FAIL((cov_status)e->answers[r].status, "evaluation rank %d failed; its log says why", r);
+    st = COV_FAIL((cov_status)e->answers[r].status, "evaluation rank %d failed; its log says why", r);
+    cov_error_second_hand_set();
+    return st;
   }
   return cov_heldout_total(e->heldout, e->parts, result);
 }

@@ -11,9 +11,10 @@
 #include "comm/stop.h"
 #include "exchange/carrier_world.h"
 #include "sync/gateway_messages.h"
+#include "sync/notice.h"
 
 enum { events_a_turn = 64 }; /* bounded: the agreement must get its turn too */
-static const double resend_s = 1, fetch_patience_s = 2, farewell_s = 5;
+static const double resend_s = 1, fetch_patience_s = 2, farewell_s = 5, leave_s = 1, ask_s = 2;
 
 static cov_remote *remote_of(cov_gateway *gw, int32_t peer) {
   return peer >= 0 && peer < gw->n_remote ? &gw->remote[peer] : NULL;
@@ -35,10 +36,14 @@ static void empty_slot(cov_gateway *gw, cov_slot *slot) {
   *slot = (cov_slot){.round = -1};
 }
 
-static void refuse(cov_gateway *gw, int sender, int64_t round, cov_status st) {
-  cov_log_warn("payload of peer %d for round %" PRId64 " refused: %s", sender, round, cov_error_text());
+/* `meant`: the round that the sender was in, `round`: the one that its payload says. */
+static void refuse(cov_gateway *gw, int sender, int64_t meant, int64_t round, cov_status st) {
+  char why[1024]; /* telling it may fail too */
+  snprintf(why, sizeof why, "%s", cov_error_text());
+  cov_notice_give(gw, COV_NOTICE_PAYLOAD, sender, meant, "payload of peer %d for round %" PRId64 " refused: %s", sender,
+                  round, why);
   const cov_event_payload_refused event = {
-      .round = round, .sender = sender, .status = cov_status_name(st), .reason = cov_error_text()};
+      .round = round, .sender = sender, .status = cov_status_name(st), .reason = why};
   (void)cov_events_payload_refused(gw->app->events, &event); /* the log has it too */
 }
 
@@ -79,7 +84,7 @@ static cov_status take_slot(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
   }
   cov_status st = open_payload(gw, from, slot);
   if (st == COV_EREMOTE) {
-    refuse(gw, from->peer, slot->round, st);
+    refuse(gw, from->peer, slot->round, slot->round, st);
     empty_slot(gw, slot);
     return COV_OK;
   }
@@ -106,21 +111,27 @@ static cov_remote *owner_of(cov_gateway *gw, const cov_carrier_event *event) {
 
 static cov_status take_payload(cov_gateway *gw, const cov_carrier_event *event) {
   int64_t round = event->head.round > INT64_MAX ? -1 : (int64_t)event->head.round;
+  cov_remote *sender = remote_of(gw, event->peer);
   if (round >= 0 && round < gw->round) return COV_OK; /* late: that round is decided */
-  if (round != gw->round && round != gw->round + 1) {
-    refuse(gw, event->peer, round,
+  /* One a round and in order, so the others know alike what is meant by one that says something else. */
+  int64_t meant = sender->next_payload > gw->round ? sender->next_payload : gw->round;
+  bool at_hand = round == gw->round || round == gw->round + 1;
+  if (at_hand) meant = round;
+  sender->next_payload = meant + 1;
+  if (!at_hand) {
+    refuse(gw, event->peer, meant, round,
            COV_FAIL(COV_EREMOTE, "round %" PRId64 " is not at hand (we are in %" PRId64 ")", round, gw->round));
     return COV_OK;
   }
   if (event->n_bytes > gw->outer->payload_bytes_max) {
-    refuse(gw, event->peer, round,
+    refuse(gw, event->peer, meant, round,
            COV_FAIL(COV_EREMOTE, "%zu bytes where no payload of this run has more than %zu", event->n_bytes,
                     gw->outer->payload_bytes_max));
     return COV_OK;
   }
   cov_remote *from = round == gw->round ? owner_of(gw, event) : remote_of(gw, event->peer);
   if (!from) {
-    refuse(gw, event->peer, round, COV_EREMOTE);
+    refuse(gw, event->peer, meant, round, COV_EREMOTE);
     return COV_OK;
   }
   cov_slot *slot = &from->slot[round % COV_GATEWAY_ROUNDS];
@@ -154,17 +165,36 @@ static cov_status serve_fetch(cov_gateway *gw, const cov_carrier_event *event) {
                           COV_POST_BORROW);
 }
 
+static cov_status take_hello(cov_gateway *gw, cov_remote *from, const cov_carrier_event *event) {
+  if (from->greeted) return COV_OK;
+  from->greeted = true;
+  from->unfit =
+      cov_hello_check(gw->app, gw->outer->hash, event->peer, event->bytes, event->n_bytes, from->key, &from->offers);
+  if (from->unfit != COV_OK) snprintf(from->why, sizeof from->why, "%s", cov_error_text());
+  return COV_OK;
+}
+
+/* Before the start all peers come to the same end (gateway_open.c); later only its link ends. */
+static cov_status take_unfit(const cov_gateway *gw, cov_remote *from, const cov_carrier_event *event) {
+  char why[COV_UNFIT_BYTES];
+  cov_status st;
+  COV_TRY(cov_unfit_decode(event->bytes, event->n_bytes, &st, why));
+  if (gw->ledger || from->greeted) return COV_FAIL(COV_EREMOTE, "it ended: %s", why);
+  from->greeted = from->declined = true;
+  from->unfit = st;
+  memcpy(from->why, why, sizeof from->why);
+  return COV_OK;
+}
+
 static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) {
   cov_remote *from = remote_of(gw, event->peer);
   switch (event->head.type) {
   case COV_MESSAGE_HELLO:
-    if (from->greeted) return COV_OK;
-    COV_TRY(
-        cov_hello_check(gw->app, gw->outer->hash, event->peer, event->bytes, event->n_bytes, from->key, &from->offers));
-    from->greeted = true;
-    return COV_OK;
+    return take_hello(gw, from, event);
   case COV_MESSAGE_UNFIT:
-    return gw->ledger ? COV_OK : cov_unfit_repeat(event->bytes, event->n_bytes, event->peer);
+    return take_unfit(gw, from, event);
+  case COV_MESSAGE_NOTICE:
+    return gw->ledger ? cov_notice_take(gw, event->peer, event->bytes, event->n_bytes) : COV_OK;
   case COV_MESSAGE_PAYLOAD:
     return gw->ledger ? take_payload(gw, event) : COV_OK;
   case COV_MESSAGE_COMMIT:
@@ -188,7 +218,7 @@ static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) 
 
 static cov_status lose_peer(cov_gateway *gw, int peer, const char *reason, bool orderly) {
   if (!orderly) {
-    cov_log_warn("peer %d is gone: %s; going on without it", peer, reason);
+    cov_notice_give(gw, COV_NOTICE_GONE, peer, gw->round, "peer %d is gone: %s; going on without it", peer, reason);
     const cov_event_peer_dropped event = {.round = gw->round, .dropped = peer, .silent_s = 0, .reason = reason};
     (void)cov_events_peer_dropped(gw->app->events, &event); /* the log has it too */
   }
@@ -203,7 +233,7 @@ static cov_status take_event(cov_gateway *gw, const cov_carrier_event *event) {
   if (event->kind == COV_EVENT_DROPPED) return lose_peer(gw, event->peer, event->reason, event->status == COV_OK);
   if (event->kind != COV_EVENT_MESSAGE) return COV_OK;
   cov_status st = take_message(gw, event);
-  if (st != COV_EREMOTE || !gw->ledger) return st;
+  if (st != COV_EREMOTE) return st;
   char reason[512];
   snprintf(reason, sizeof reason, "%s", cov_error_text());
   cov_carrier_drop(gw->carrier, event->peer, reason);
@@ -242,9 +272,46 @@ static cov_status send_waiting(cov_gateway *gw) {
   return COV_OK;
 }
 
+void cov_gateway_leave(cov_gateway *gw, cov_status st, const char *why) {
+  uint8_t text[COV_UNFIT_BYTES];
+  if (!gw->carrier) return;
+  cov_unfit_encode(st, why, text);
+  for (int i = 0; i < gw->n_remote; i++) {
+    if (gw->remote[i].peer == gw->app->peer || !cov_carrier_alive(gw->carrier, gw->remote[i].peer)) continue;
+    (void)cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_UNFIT, gw->round, text, sizeof text, COV_POST_COPY);
+  }
+  (void)cov_carrier_close(&gw->carrier, leave_s); /* who does not hear it finds out by exchange.link_timeout */
+}
+
+void cov_gateway_ask_to_leave(cov_gateway *gw, const char *why) {
+  cov_farewell *f = &gw->farewell;
+  double deadline = cov_clock_s() + ask_s;
+  snprintf(f->why, sizeof f->why, "%s", why);
+  atomic_store(&f->asked, 1);
+  while (!atomic_load(&f->done) && cov_clock_s() < deadline) cov_sleep_s(0.002);
+}
+
+/* Then the watchdog ends this process; it takes five seconds at most. */
+static cov_status leave_if_asked(cov_gateway *gw) {
+  cov_farewell *f = &gw->farewell;
+  if (!atomic_load(&f->asked) || atomic_load(&f->done)) return COV_OK;
+  cov_gateway_leave(gw, COV_ECOMM, f->why);
+  atomic_store(&f->done, 1);
+  cov_sleep_s(5);
+  cov_status st = COV_FAIL(COV_ECOMM, "%s", f->why);
+  cov_error_second_hand_set();
+  return st;
+}
+
+cov_status cov_gateway_progress(cov_gateway *gw) {
+  COV_TRY(leave_if_asked(gw));
+  return gw->carrier ? cov_carrier_progress(gw->carrier) : COV_OK;
+}
+
 cov_status cov_gateway_turn(cov_gateway *gw, double max_s) {
   cov_carrier_event event;
   double start = cov_clock_s();
+  COV_TRY(leave_if_asked(gw));
   COV_TRY(cov_carrier_wait(gw->carrier, max_s, &event));
   if (event.kind == COV_EVENT_NONE) gw->idle_s += cov_clock_s() - start;
   int left = events_a_turn;

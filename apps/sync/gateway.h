@@ -8,10 +8,11 @@
 #include "exchange/commit.h"
 #include "ledger/ledger.h"
 #include "sync/outer.h"
+#include "sync/gateway_messages.h"
 #include "sync/resume.h"
 
 /* Rounds whose payloads are kept: the next, the present, and two more for peers that are behind and fetch them. */
-enum { COV_GATEWAY_ROUNDS = 4 };
+enum { COV_GATEWAY_ROUNDS = 4, COV_GATEWAY_NOTICES = 64 };
 
 /* A payload as it came; `open` once it has passed every check. */
 typedef struct {
@@ -25,7 +26,13 @@ typedef struct {
 typedef struct {
   int32_t peer;
   uint8_t key[COV_KEY_BYTES], key_hash[COV_HASH_BYTES];
-  bool greeted;
+  bool greeted;              /* it said hello, or that it cannot start */
+  bool declined;             /* the latter; `unfit` is then what it failed with */
+  cov_status unfit;          /* not COV_OK: it cannot start, or its greeting does not fit ours */
+  char why[COV_UNFIT_BYTES]; /* likewise */
+  int64_t next_payload;      /* round of the payload that it sends next, as far as we know */
+  int64_t notices_round;     /* for sync/notice.c: n_notices are of this round */
+  int n_notices;
   cov_offers offers; /* what it can start from */
   int64_t saved;     /* round of its newest checkpoint as far as we know; 0: none */
   bool final_known;
@@ -33,6 +40,19 @@ typedef struct {
   cov_slot slot[COV_GATEWAY_ROUNDS]; /* by round % COV_GATEWAY_ROUNDS */
   double fetch_again_s;              /* when to ask once more for a payload that is missing */
 } cov_remote;
+
+/* What sync/notice.c has said. */
+typedef struct {
+  uint32_t kind;
+  int32_t about;
+  int64_t round;
+} cov_notice_key;
+
+/* A process of this peer has died: the watchdog asks the main thread, which alone may use the links, to say so. */
+typedef struct {
+  atomic_int asked, done;
+  char why[400];
+} cov_farewell;
 
 typedef struct {
   cov_app *app;     /* borrowed */
@@ -49,13 +69,25 @@ typedef struct {
   int64_t tokens;                                    /* of all agreed sets so far */
   double idle_s;                                     /* time in turns in which nothing came */
   uint64_t sent_bytes_before, received_bytes_before; /* counters at the end of the last round */
+  cov_notice_key notice[COV_GATEWAY_NOTICES];        /* the latest that were said; kind 0: none */
+  int n_notices;
+  cov_farewell farewell;
 } cov_gateway;
 
 /** Open key and carrier, greet the other peers, choose the state to go on from (gateway->resume), take ledger and
  *  checkpoints back to it, or agree on the genesis and create the ledger. Bounded by start_timeout. COV_EREMOTE: the
- *  others went on without this peer before that state. */
+ *  others went on without this peer before that state. If some peer cannot start, or no state will do, all peers refuse
+ *  with the same status, one of them says why, and app->refused is set. */
 cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gateway);
 void cov_gateway_close(cov_gateway *gateway);
+/** This peer ends before the run does: tell the others and say goodbye, so that they need not wait for silence. Takes a
+ *  second at most. Nothing happens without links. */
+void cov_gateway_leave(cov_gateway *gateway, cov_status st, const char *why);
+/** The same from another thread, for whose main thread may wait for ever: asks the thread that uses the links, which
+ *  hears it in its next turn, and waits 2 s at most. */
+void cov_gateway_ask_to_leave(cov_gateway *gateway, const char *why);
+/** Between two tests of another wait: other peers must go on hearing from us. */
+cov_status cov_gateway_progress(cov_gateway *gateway);
 
 /** Begin the agreement of the next round: from now on payloads for it are checked as they come. */
 cov_status cov_gateway_begin(cov_gateway *gateway);

@@ -57,16 +57,42 @@ void cov_unfit_encode(cov_status why, const char *text, uint8_t out[COV_UNFIT_BY
   strncpy((char *)out + 4, text, COV_UNFIT_BYTES - 5);
 }
 
-cov_status cov_unfit_repeat(const uint8_t *bytes, size_t n, int peer) {
+/* Of a text from outside. */
+static void blank_controls(char *text) {
+  for (char *c = text; *c; c++) *c = (unsigned char)*c < 0x20 || *c == 0x7f ? ' ' : *c;
+}
+
+cov_status cov_unfit_decode(const uint8_t *bytes, size_t n, cov_status *why, char text[COV_UNFIT_BYTES]) {
   cov_byte_reader r = {.data = bytes, .left = n};
-  char text[COV_UNFIT_BYTES];
-  cov_status why = (cov_status)cov_bytes_read_uint(&r, 4);
+  *why = (cov_status)cov_bytes_read_uint(&r, 4);
   cov_bytes_read(&r, text, COV_UNFIT_BYTES - 4);
   text[COV_UNFIT_BYTES - 5] = '\0';
-  for (char *c = text; *c; c++) *c = (unsigned char)*c < 0x20 || *c == 0x7f ? ' ' : *c;
-  bool known = why > COV_OK && why != COV_EBUG && strcmp(cov_status_name(why), "COV_?") != 0;
-  if (r.failed || r.left != 0 || !known) return COV_FAIL(COV_EREMOTE, "peer %d cannot start: %s", peer, text);
-  return COV_FAIL(why, "peer %d cannot start: %s", peer, text);
+  blank_controls(text);
+  if (r.failed || r.left != 0) return COV_FAIL(COV_EREMOTE, "a malformed reason for not taking part");
+  bool known = *why > COV_OK && strcmp(cov_status_name(*why), "COV_?") != 0;
+  if (!known || *why == COV_EBUG) *why = COV_EREMOTE; /* its bug is not ours */
+  return COV_OK;
+}
+
+void cov_notice_encode(const cov_notice *notice, uint8_t out[COV_NOTICE_BYTES]) {
+  cov_byte_writer w = {.data = out, .room = COV_NOTICE_BYTES};
+  memset(out, 0, COV_NOTICE_BYTES);
+  cov_bytes_write_uint(&w, 4, notice->kind);
+  cov_bytes_write_uint(&w, 4, (uint64_t)notice->about);
+  cov_bytes_write_uint(&w, 8, (uint64_t)notice->round);
+  strncpy((char *)out + 16, notice->text, COV_NOTICE_TEXT_BYTES - 1);
+}
+
+cov_status cov_notice_decode(const uint8_t *bytes, size_t n, uint32_t last_kind, cov_notice *out) {
+  cov_byte_reader r = {.data = bytes, .left = n};
+  out->kind = (uint32_t)cov_bytes_read_count(&r, 4, last_kind);
+  out->about = (int32_t)cov_bytes_read_count(&r, 4, COV_LEDGER_MAX_PEER);
+  out->round = cov_bytes_read_count(&r, 8, INT64_MAX);
+  cov_bytes_read(&r, out->text, sizeof out->text);
+  if (r.failed || r.left != 0 || out->kind < 1) return COV_FAIL(COV_EREMOTE, "a malformed notice");
+  out->text[sizeof out->text - 1] = '\0';
+  blank_controls(out->text);
+  return COV_OK;
 }
 
 void cov_fetch_encode(int32_t peer, const uint8_t hash[32], uint8_t out[COV_FETCH_BYTES]) {

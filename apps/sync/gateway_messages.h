@@ -14,7 +14,8 @@ typedef enum {
   COV_MESSAGE_FETCH,     /* send me the payload with this hash */
   COV_MESSAGE_FINAL,     /* state hash after the last round, 32 bytes */
   COV_MESSAGE_SAVED,     /* my checkpoint of the message's round is complete; no body */
-  COV_MESSAGE_UNFIT      /* instead of a hello: this peer cannot start, and why */
+  COV_MESSAGE_UNFIT,     /* instead of a hello: this peer cannot start; later: it ends before the run does; and why */
+  COV_MESSAGE_NOTICE     /* something that the user should hear once (sync/notice.h) */
 } cov_message_type;
 
 enum { COV_HELLO_BYTES = 16 + 4 * 32 + 4 + COV_OFFERS_BYTES, COV_FETCH_BYTES = 4 + 32, COV_UNFIT_BYTES = 4 + 508 };
@@ -27,8 +28,21 @@ cov_status cov_hello_check(const cov_app *app, const uint8_t state[32], int peer
                            uint8_t key[COV_KEY_BYTES], cov_offers *offers);
 
 void cov_unfit_encode(cov_status why, const char *text, uint8_t out[COV_UNFIT_BYTES]);
-/** Fails with what `peer` failed with, and its text; COV_EREMOTE if it is not such a message. */
-cov_status cov_unfit_repeat(const uint8_t *bytes, size_t n, int peer);
+/** What a peer failed with, and its text without control characters. COV_EREMOTE: not such a message. */
+cov_status cov_unfit_decode(const uint8_t *bytes, size_t n, cov_status *why, char text[COV_UNFIT_BYTES]);
+
+/* One thing to tell the user (sync/notice.h). */
+enum { COV_NOTICE_BYTES = 4 + 4 + 8 + 496, COV_NOTICE_TEXT_BYTES = 496 };
+typedef struct {
+  uint32_t kind; /* cov_notice_kind */
+  int32_t about; /* peer */
+  int64_t round;
+  char text[COV_NOTICE_TEXT_BYTES];
+} cov_notice;
+
+void cov_notice_encode(const cov_notice *notice, uint8_t out[COV_NOTICE_BYTES]);
+/** The text is without control characters. COV_EREMOTE: not such a message, or a kind above `last_kind`. */
+cov_status cov_notice_decode(const uint8_t *bytes, size_t n, uint32_t last_kind, cov_notice *out);
 
 void cov_fetch_encode(int32_t peer, const uint8_t hash[32], uint8_t out[COV_FETCH_BYTES]);
 /** COV_EREMOTE: not such a message. */

@@ -9,15 +9,39 @@
 #include "exchange/carrier_world.h"
 #include "sync/gateway.h"
 #include "sync/gateway_messages.h"
+#include "sync/notice.h"
 
-static cov_status greet(cov_gateway *gw) {
-  uint8_t hello[COV_HELLO_BYTES];
-  cov_hello_encode(gw->app, gw->identity.public_key, gw->outer->hash, &gw->remote[gw->app->peer].offers, hello);
-  double deadline = cov_clock_s() + gw->app->cfg.run.start_timeout;
+/* This peer's own part of the start: what keeps it from starting is told to the others, who would wait for it. */
+static cov_status prepare(cov_gateway *gw) {
+  char path[COV_CONFIG_TEXT_BYTES + 64];
+  cov_remote *self = &gw->remote[gw->app->peer];
+  COV_TRY(cov_app_peer_path(gw->app, "key", path, sizeof path));
+  COV_TRY(cov_identity_open(path, &gw->identity));
+  memcpy(self->key, gw->identity.public_key, COV_KEY_BYTES);
+  return cov_resume_offers(gw->app, &self->offers); /* before the links: it may take minutes */
+}
+
+/* A hello to every peer, or the reason why there is none. */
+static cov_status send_greetings(cov_gateway *gw) {
+  const cov_remote *self = &gw->remote[gw->app->peer];
+  uint8_t hello[COV_HELLO_BYTES], unfit[COV_UNFIT_BYTES];
+  if (self->declined) {
+    cov_unfit_encode(self->unfit, self->why, unfit);
+  } else {
+    cov_hello_encode(gw->app, gw->identity.public_key, gw->outer->hash, &self->offers, hello);
+  }
   for (int i = 0; i < gw->n_remote; i++) {
     if (gw->remote[i].peer == gw->app->peer) continue;
-    COV_TRY(cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_HELLO, 0, hello, sizeof hello, COV_POST_COPY));
+    COV_TRY(self->declined
+                ? cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_UNFIT, 0, unfit, sizeof unfit, COV_POST_COPY)
+                : cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_HELLO, 0, hello, sizeof hello, COV_POST_COPY));
   }
+  return COV_OK;
+}
+
+static cov_status greet(cov_gateway *gw) {
+  double deadline = cov_clock_s() + gw->app->cfg.run.start_timeout;
+  COV_TRY(send_greetings(gw));
   for (int i = 0; i < gw->n_remote; i++) {
     cov_remote *r = &gw->remote[i];
     while (!r->greeted) {
@@ -32,6 +56,35 @@ static cov_status greet(cov_gateway *gw) {
     cov_identity_key_hash(r->key, r->key_hash);
   }
   return COV_OK;
+}
+
+/* All peers end alike; `speaks` is this one at exactly one of them. It has spoken before another may end. */
+static cov_status refuse(cov_gateway *gw, cov_status st, const char *why, bool speaks) {
+  (void)COV_FAIL(st, "%s", why);
+  if (!speaks) cov_error_second_hand_set();
+  cov_app_say(gw->app, st);
+  gw->app->refused = true;
+  (void)cov_carrier_close(&gw->carrier, 2); /* who does not hear it finds out by run.start_timeout */
+  st = COV_FAIL(st, "%s", why);
+  if (!speaks) cov_error_second_hand_set();
+  return st;
+}
+
+/* Every peer has heard the same from all: the lowest that cannot start says why. Where greetings do not fit each other,
+ * some do not fit that of peer 0. */
+static cov_status judge_greetings(cov_gateway *gw) {
+  const cov_remote *odd = NULL;
+  char why[COV_UNFIT_BYTES + 64];
+  for (int i = 0; i < gw->n_remote; i++) {
+    const cov_remote *r = &gw->remote[i];
+    bool self = r->peer == gw->app->peer;
+    if (!odd && r->unfit != COV_OK) odd = r;
+    if (!r->declined) continue;
+    if (self) return refuse(gw, r->unfit, r->why, true);
+    snprintf(why, sizeof why, "peer %d cannot start: %s", r->peer, r->why);
+    return refuse(gw, r->unfit, why, false);
+  }
+  return odd ? refuse(gw, odd->unfit, odd->why, gw->app->peer == 0) : COV_OK;
 }
 
 static cov_status found(cov_gateway *gw) {
@@ -92,18 +145,6 @@ static cov_status tell(const cov_gateway *gw) {
   return cov_events_resume(gw->app->events, &event);
 }
 
-/* We cannot start: the others need not wait until their patience is over, and are told why. */
-static cov_status decline(cov_gateway *gw, cov_status fit, const char *why) {
-  uint8_t text[COV_UNFIT_BYTES];
-  cov_unfit_encode(fit, why, text);
-  for (int i = 0; i < gw->n_remote; i++) {
-    if (gw->remote[i].peer == gw->app->peer) continue;
-    (void)cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_UNFIT, 0, text, sizeof text, COV_POST_COPY);
-  }
-  (void)cov_carrier_close(&gw->carrier, 2); /* who does not hear it finds out by run.start_timeout */
-  return COV_FAIL(fit, "%s", why);
-}
-
 /* All peers have the same offers before them, so all come to the same result. */
 static cov_status choose_start(cov_gateway *gw) {
   cov_offer chosen;
@@ -113,9 +154,9 @@ static cov_status choose_start(cov_gateway *gw) {
   cov_status st = cov_offers_choose(all, gw->n_remote, gw->app->cfg.checkpoint.every_rounds, &chosen);
   free(all);
   if (st != COV_OK) {
-    char why[COV_UNFIT_BYTES];
+    char why[1024];
     snprintf(why, sizeof why, "%s", cov_error_text());
-    return decline(gw, st, why); /* others may still wait for our greeting */
+    return refuse(gw, st, why, gw->app->peer == 0);
   }
   if (!cov_offer_has_member(&chosen, (int32_t)gw->app->peer)) {
     (void)cov_carrier_close(&gw->carrier, 2); /* they have our greeting then, and go on without us */
@@ -131,6 +172,23 @@ static cov_status choose_start(cov_gateway *gw) {
   return tell(gw);
 }
 
+static cov_status open_links(cov_gateway *gw) {
+  const cov_config *cfg = &gw->app->cfg;
+  int peers[COV_LEDGER_MAX_MEMBERS];
+  const size_t small[] = {COV_HELLO_BYTES, COV_UNFIT_BYTES, COV_NOTICE_BYTES, cov_commit_message_max_bytes()};
+  size_t largest = gw->outer->payload_bytes_max;
+  for (size_t i = 0; i < sizeof small / sizeof *small; i++) largest = largest < small[i] ? small[i] : largest;
+  for (int i = 0; i < gw->n_remote; i++) peers[i] = gw->remote[i].peer;
+  const cov_carrier_params params = {.self = (int)gw->app->peer,
+                                     .peer = peers,
+                                     .n_peers = gw->n_remote,
+                                     .max_message_bytes = largest,
+                                     .segment_bytes = (size_t)cfg->exchange.segment_bytes,
+                                     .heartbeat_s = cfg->exchange.heartbeat,
+                                     .link_timeout_s = cfg->exchange.link_timeout};
+  return cov_carrier_world_open(gw->app->comms.outer, &params, gw->app->comms.gateway_rank, &gw->carrier);
+}
+
 cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
   memset(gw, 0, sizeof *gw);
   gw->app = app;
@@ -139,33 +197,19 @@ cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
   if (gw->n_remote > COV_LEDGER_MAX_MEMBERS) {
     return COV_FAIL(COV_EUSAGE, "run.peers is %d; a ledger holds at most %d", gw->n_remote, COV_LEDGER_MAX_MEMBERS);
   }
-  char path[COV_CONFIG_TEXT_BYTES + 64], why[COV_UNFIT_BYTES];
-  COV_TRY(cov_app_peer_path(app, "key", path, sizeof path));
-  COV_TRY(cov_identity_open(path, &gw->identity));
   gw->remote = calloc((size_t)gw->n_remote, sizeof *gw->remote);
   if (!gw->remote) return COV_FAIL(COV_ENOMEM, "no memory for %d peers", gw->n_remote);
-  int peers[COV_LEDGER_MAX_MEMBERS];
   for (int i = 0; i < gw->n_remote; i++) {
-    peers[i] = i;
     gw->remote[i].peer = i;
     for (int s = 0; s < COV_GATEWAY_ROUNDS; s++) gw->remote[i].slot[s].round = -1;
   }
-  memcpy(gw->remote[app->peer].key, gw->identity.public_key, COV_KEY_BYTES);
-  gw->remote[app->peer].greeted = true;
-  cov_status fit = cov_resume_offers(app, &gw->remote[app->peer].offers); /* before the links: it may take minutes */
-  snprintf(why, sizeof why, "%s", fit == COV_OK ? "" : cov_error_text());
-  size_t largest = outer->payload_bytes_max;
-  if (largest < COV_HELLO_BYTES) largest = COV_HELLO_BYTES;
-  if (largest < cov_commit_message_max_bytes()) largest = cov_commit_message_max_bytes();
-  const cov_carrier_params params = {.self = (int)app->peer,
-                                     .peer = peers,
-                                     .n_peers = gw->n_remote,
-                                     .max_message_bytes = largest,
-                                     .segment_bytes = (size_t)app->cfg.exchange.segment_bytes,
-                                     .heartbeat_s = app->cfg.exchange.heartbeat,
-                                     .link_timeout_s = app->cfg.exchange.link_timeout};
-  COV_TRY(cov_carrier_world_open(app->comms.outer, &params, app->comms.gateway_rank, &gw->carrier));
-  if (fit != COV_OK) return decline(gw, fit, why);
+  cov_remote *self = &gw->remote[app->peer];
+  self->greeted = true;
+  self->unfit = prepare(gw);
+  self->declined = self->unfit != COV_OK;
+  if (self->declined) snprintf(self->why, sizeof self->why, "%s", cov_error_text());
+  COV_TRY(open_links(gw));
   COV_TRY(greet(gw));
+  COV_TRY(judge_greetings(gw));
   return choose_start(gw);
 }

@@ -10,6 +10,7 @@
 #include "comm/collective.h"
 #include "comm/member.h"
 #include "sync/gateway.h"
+#include "sync/notice.h"
 #include "sync/saving.h"
 #include "sync/status.h"
 
@@ -31,10 +32,14 @@ typedef struct {
   cov_payload_bytes set[COV_LEDGER_MAX_MEMBERS + 1], rejected;
 } sync_rank;
 
-/* Between two tests of a wait: other peers must go on hearing from us. */
 static cov_status keep_links(void *arg) {
   sync_rank *s = arg;
-  return s->is_gateway && s->gateway.carrier ? cov_carrier_progress(s->gateway.carrier) : COV_OK;
+  return s->is_gateway ? cov_gateway_progress(&s->gateway) : COV_OK;
+}
+
+/* In the watchdog's thread, before it ends this process. */
+static void take_leave(void *arg, const char *reason) {
+  cov_gateway_ask_to_leave(arg, reason);
 }
 
 static cov_status open_segment(sync_rank *s) {
@@ -48,8 +53,11 @@ static cov_status open_segment(sync_rank *s) {
   COV_TRY(cov_agree(app->comms.sync, st, &app->wait_start));
   if (!s->is_gateway) st = cov_segment_open(path, &params, &app->wait_start, &s->segment);
   COV_TRY(cov_agree(app->comms.sync, st, &app->wait_start));
-  const cov_member_params me = {
-      .program = COV_PROGRAM_SYNC, .shard = (int)app->shard, .member_timeout_s = app->cfg.run.member_timeout};
+  const cov_member_params me = {.program = COV_PROGRAM_SYNC,
+                                .shard = (int)app->shard,
+                                .member_timeout_s = app->cfg.run.member_timeout,
+                                .before_exit = s->is_gateway ? take_leave : NULL,
+                                .arg = &s->gateway};
   COV_TRY(cov_member_join(s->segment, &me, &s->member));
   return cov_member_wait_all(s->member, &app->wait_start);
 }
@@ -89,6 +97,7 @@ static cov_status open_rank(sync_rank *s) {
   COV_TRY(cov_outer_init(&s->outer, (uint64_t)cfg->run.seed));
   cov_status st = COV_OK;
   if (s->is_gateway) st = cov_gateway_open(s->app, &s->outer, &s->gateway);
+  if (s->is_gateway && s->app->refused) cov_segment_refuse(s->segment, st);
   COV_TRY(cov_agree(s->app->comms.sync, st, &s->app->wait_start));
   if (s->is_gateway && cov_status_speaks(&s->gateway)) {
     COV_TRY(cov_state_write(cfg->run.dir, COV_RUN_RUNNING, "training"));
@@ -178,10 +187,11 @@ static void list_set(sync_rank *s, const cov_payload_view **views, int *n, const
     cov_slot *own = cov_gateway_slot(&s->gateway, (int32_t)s->app->peer);
     *rejected = &own->view;
     s->rejected = (cov_payload_bytes){own->bytes, own->n_bytes};
-    cov_log_warn("our payload of round %" PRId64
-                 " is not in the agreed set: it came too late, or the others refused it (their logs say why); it goes "
-                 "back into the error feedback",
-                 agreed->round);
+    cov_notice_give(&s->gateway, COV_NOTICE_PAYLOAD, (int32_t)s->app->peer, agreed->round,
+                    "payload of peer %" PRId64 " for round %" PRId64
+                    " is not in the agreed set: it came too late, or the others refused it (their logs say why); it "
+                    "goes back into the error feedback",
+                    s->app->peer, agreed->round);
   }
 }
 
@@ -367,13 +377,34 @@ static cov_status run(sync_rank *s) {
   return finish(s, t);
 }
 
+/* A refused start is over so soon that the evaluation may not have looked for this peer yet. It would wait for it. */
+static void await_evaluation(const sync_rank *s) {
+  double deadline = cov_clock_s() + 10;
+  if (s->app->cfg.run.eval_ranks < 1 || s->app->peer != 0 || !s->member) return;
+  while (!cov_member_observed(s->member) && cov_clock_s() < deadline) cov_sleep_s(0.005);
+}
+
 /* The peer that speaks for the run writes down why it failed; whoever speaks after it writes its own end. */
-static void write_failure(const sync_rank *s, cov_status st) {
+static void write_failure(const sync_rank *s, cov_status st, const char *cause) {
   char reason[COV_STATE_REASON_BYTES];
   bool alone = !s->gateway.ledger && s->app->peer == 0;
   if (!s->is_gateway || !(alone || cov_status_speaks(&s->gateway))) return;
-  snprintf(reason, sizeof reason, "%s: %s", cov_status_name(st), cov_error_text());
+  snprintf(reason, sizeof reason, "%s: %s", cov_status_name(st), cause);
   (void)cov_state_write(s->app->cfg.run.dir, COV_RUN_FAILED, reason); /* the log has it too */
+}
+
+/* First the user, then STATE, then the processes of this peer and the other peers. */
+static void tell_failure(sync_rank *s, cov_status st, const char *cause) {
+  cov_app *app = s->app;
+  if (s->segment && cov_segment_refused(s->segment) == st) app->refused = true;
+  cov_app_say(app, st);
+  write_failure(s, st, cause);
+  if (app->refused) {
+    if (s->is_gateway) await_evaluation(s);
+    return;
+  }
+  if (s->member) cov_member_fail(&s->member, st);
+  if (s->is_gateway && s->gateway.app) cov_gateway_leave(&s->gateway, st, cause);
 }
 
 cov_status cov_rounds_run(cov_app *app) {
@@ -385,13 +416,11 @@ cov_status cov_rounds_run(cov_app *app) {
   s->is_gateway = app->shard == 0;
   cov_status st = run(s);
   char cause[1024] = "";
-  if (st == COV_OK) {
-    cov_member_leave(&s->member);
-  } else {
+  if (st != COV_OK) {
     snprintf(cause, sizeof cause, "%s", cov_error_text()); /* what follows may fail too, and is not the cause */
-    write_failure(s, st);
-    if (s->member) cov_member_fail(&s->member, st);
+    tell_failure(s, st, cause);
   }
+  cov_member_leave(&s->member);
   cov_status_close(&s->writer);
   cov_saving_close(&s->saving);
   if (s->is_gateway && s->gateway.app) cov_gateway_close(&s->gateway);

@@ -7,9 +7,13 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "sync/notice.h"
 
-static bool part_failed(void *arg, int64_t round) {
-  return cov_segment_save_failed(arg) >= round;
+static bool part_failed(void *arg, int64_t round, char why[COV_SAVER_WHY_BYTES]) {
+  _Static_assert((int)COV_SAVER_WHY_BYTES == (int)COV_SAVE_FAILURE_BYTES, "one text, two places");
+  if (cov_segment_save_failed(arg) < round) return false;
+  (void)cov_segment_save_failure(arg, round, why);
+  return true;
 }
 
 static cov_status list_files(cov_saving *s) {
@@ -51,13 +55,15 @@ void cov_saving_close(cov_saving *s) {
 
 static void tell_failure(cov_saving *s, int64_t round, const char *why) {
   snprintf(s->failure, sizeof s->failure, "%s", why);
-  cov_segment_save_failed_set(s->outer->segment, round);
-  if (!s->gateway) {
-    cov_log_warn("this rank's part of the checkpoint of round %" PRId64 " failed: %s", round, why);
+  cov_segment_save_failed_set(s->outer->segment, round, why);
+  if (!s->gateway) { /* the gateway repeats the reason */
+    cov_log_note(COV_LOG_WARN, "this rank's part of the checkpoint of round %" PRId64 " failed: %s", round, why);
     return;
   }
-  cov_log_warn("no checkpoint of round %" PRId64 " (training goes on, the next one is tried when it is due): %s", round,
-               why);
+  cov_notice_give(s->gateway, COV_NOTICE_UNSAVED, (int32_t)s->app->peer, round,
+                  "no checkpoint of round %" PRId64 " at peer %" PRId64
+                  " (training goes on, the next one is tried when it is due): %s",
+                  round, s->app->peer, why);
   const cov_event_checkpoint_failed event = {.round = round, .reason = why};
   (void)cov_events_checkpoint_failed(s->app->events, &event); /* the log has it too */
 }

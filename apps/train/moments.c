@@ -65,8 +65,8 @@ cov_status cov_moments_load(cov_moments *m, int64_t round) {
 }
 
 static void tell_failure(cov_moments *m, int64_t round, const char *why) {
-  cov_segment_save_failed_set(m->segment, round);
-  cov_log_warn("this rank's part of the checkpoint of round %" PRId64 " failed: %s", round, why);
+  cov_segment_save_failed_set(m->segment, round, why); /* sync repeats the reason */
+  cov_log_note(COV_LOG_WARN, "this rank's part of the checkpoint of round %" PRId64 " failed: %s", round, why);
 }
 
 /* The result of a save that has ended. */

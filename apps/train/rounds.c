@@ -80,6 +80,13 @@ static cov_status load_start(trainer *t, int64_t *round) {
       .timeout_s = 2.0 * t->app->cfg.run.start_timeout + t->app->cfg.checkpoint.timeout, .poll = poll_stop, .arg = t};
   cov_doorbell *bell = cov_segment_start_bell(t->segment);
   COV_TRY(cov_doorbell_await(bell, 1, &how, "waiting for sync to say from which round the run goes on"));
+  cov_status refused = cov_segment_refused(t->segment);
+  if (refused != COV_OK) {
+    cov_status st = COV_FAIL(refused, "the start was refused; logs/peer-*-sync-0.log say why");
+    cov_error_second_hand_set();
+    t->app->refused = true;
+    return st;
+  }
   *round = (int64_t)cov_doorbell_now(bell) - 1;
   return *round > 0 ? cov_moments_load(&t->moments, *round) : COV_OK;
 }
@@ -152,7 +159,8 @@ cov_status train_run(cov_app *app) {
   app->lost_peers = cov_segment_lost_peers(t.segment);
   COV_TRY_DONE(write_stop(app, rounds));
 done:
-  if (st != COV_OK && member) cov_member_fail(&member, st);
+  if (st != COV_OK) cov_app_say(app, st); /* before the others hear of it */
+  if (st != COV_OK && member && !app->refused) cov_member_fail(&member, st);
   cov_member_leave(&member);
   cov_moments_close(&t.moments);
   cov_inner_destroy(&t.inner);

@@ -21,7 +21,11 @@ void cov_log(cov_log_level level, const char *format, ...) __attribute__((format
 #define cov_log_info(...)  cov_log(COV_LOG_INFO, __VA_ARGS__)
 #define cov_log_debug(...) cov_log(COV_LOG_DEBUG, __VA_ARGS__)
 
-/** Log the text of this thread's last COV_FAIL as an error: "error: TEXT (status text)". */
+/** Into the log file only, whatever the level: what another process says on the terminal. */
+void cov_log_note(cov_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/** Log the text of this thread's last COV_FAIL as an error: "error: TEXT (status text)". Only into the log file if it
+ *  is second hand (cov_error_second_hand). */
 void cov_log_failure(cov_status s);
 
 #endif

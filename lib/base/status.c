@@ -6,6 +6,7 @@
 
 static _Thread_local char error_text[1024];
 static _Thread_local char error_where[160];
+static _Thread_local int error_second_hand;
 
 int cov_status_exit_code(cov_status s) {
   switch (s) {
@@ -48,6 +49,14 @@ const char *cov_error_where(void) {
   return error_where;
 }
 
+void cov_error_second_hand_set(void) {
+  error_second_hand = 1;
+}
+
+int cov_error_second_hand(void) {
+  return error_second_hand;
+}
+
 cov_status cov_fail(const char *file, int line, cov_status s, const char *format, ...) {
   va_list args;
   char text[sizeof error_text]; /* an argument may be cov_error_text() itself */
@@ -56,6 +65,7 @@ cov_status cov_fail(const char *file, int line, cov_status s, const char *format
   va_end(args);
   snprintf(error_text, sizeof error_text, "%s", text);
   snprintf(error_where, sizeof error_where, "%s:%d", file, line);
+  error_second_hand = 0;
   return s;
 }
 

@@ -39,6 +39,11 @@ const char *cov_error_text(void);
 /** Where that failure was raised, "file:line". */
 const char *cov_error_where(void);
 
+/** Call after a COV_FAIL that only repeats what another process has failed with: that process says it, this one notes
+ *  it in its log file (one line from one rank). Holds until the next COV_FAIL of this thread. */
+void cov_error_second_hand_set(void);
+int cov_error_second_hand(void);
+
 /** Record a formatted message for this thread and return `s`. Use through COV_FAIL. */
 cov_status cov_fail(const char *file, int line, cov_status s, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

@@ -60,10 +60,12 @@ static cov_status wait_for_files(cov_saver *s) {
   const struct timespec pause = {.tv_nsec = 20000000};
   double deadline = cov_clock_s() + s->commit.timeout_s;
   const char *missing = "";
+  char why[COV_SAVER_WHY_BYTES];
   while (!all_files_there(s, &missing)) {
     if (atomic_load(&s->cancel)) return COV_FAIL(COV_ECOMM, "the run ended before %s was written", missing);
-    if (s->commit.failed(s->commit.arg, s->job.round)) {
-      return COV_FAIL(COV_ECOMM, "another process of this peer could not write its part; its log says why");
+    if (s->commit.failed(s->commit.arg, s->job.round, why)) {
+      return COV_FAIL(COV_ECOMM, "%s",
+                      *why ? why : "another process of this peer could not write its part; its log says why");
     }
     if (cov_clock_s() > deadline) {
       return COV_FAIL(COV_ECOMM, "%s/%s did not appear within checkpoint.timeout (%.3g s): is the disk too slow?",

@@ -13,13 +13,16 @@
 
 #include "checkpoint/checkpoint.h"
 
+enum { COV_SAVER_WHY_BYTES = 240 };
+
 /* What the committing process does once all files are there. */
 typedef struct {
   cov_ckpt_meta meta;                       /* config is borrowed until the result */
   const char (*files)[COV_CKPT_NAME_BYTES]; /* [n_files], own file included; borrowed until the result */
   int n_files;
-  double timeout_s;                         /* for the other processes' files */
-  bool (*failed)(void *arg, int64_t round); /* some process could not write its part; called by the thread */
+  double timeout_s; /* for the other processes' files */
+  /* Some process could not write its part of `round`, and why ("" if that is not known). Called by the thread. */
+  bool (*failed)(void *arg, int64_t round, char why[COV_SAVER_WHY_BYTES]);
   void *arg;
   const char *parent; /* of `folder`, for cov_ckpt_prune; borrowed until the result */
   int64_t keep, keep_every, protect;

@@ -45,6 +45,7 @@ cov_status cov_agree(MPI_Comm comm, cov_status mine, const cov_wait *how) {
   if (worst != COV_OK && mine == COV_OK) {
     COV_FAIL(worst, "rank %d of %d failed: %s", b->worst[1], size, b->text[0] ? b->text : cov_status_text(worst));
   }
+  if (worst != COV_OK && b->worst[1] != rank) cov_error_second_hand_set();
   free(b);
   return worst;
 }

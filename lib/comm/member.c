@@ -62,14 +62,18 @@ static int is_observer(const cov_member *m, int slot) {
 
 typedef struct {
   cov_member *m;
-  int log; /* this process says it, the others only end */
+  int log; /* this process says it on the terminal, the others only note it */
   char reason[400];
   atomic_int said;
 } last_words;
 
 static void *say_last_words(void *arg) {
   last_words *w = arg;
-  if (w->log) cov_log_error("%s", w->reason);
+  if (w->log) {
+    cov_log_error("%s", w->reason);
+  } else {
+    cov_log_note(COV_LOG_ERROR, "%s", w->reason);
+  }
   if (w->m->params.before_exit) w->m->params.before_exit(w->m->params.arg, w->reason);
   atomic_store(&w->said, 1);
   return NULL;
@@ -119,6 +123,7 @@ static void end_peer(cov_member *m, int slot, int silent, double now) {
   int victim = words.log ? slot : (int)none - 1;
   if (victim < 0 || victim >= m->n) victim = slot;
   describe_end(m, victim, silent && victim == slot, words.reason, sizeof words.reason);
+  if (atomic_load(&m->slots[victim].state) == COV_MEMBER_FAILED) words.log = 0; /* it has said so itself */
   kill_the_stopped(m, now);
   /* A terminal that takes no output must not keep this process alive. */
   pthread_t helper;
@@ -134,12 +139,16 @@ static void member_ended(cov_member *m, int slot, int silent, double now) {
   int observer = is_observer(m, slot);
   if (!observer && m->params.program != COV_PROGRAM_EVAL) end_peer(m, slot, silent, now);
   v->done = 1;
-  if (!observer) atomic_store(&m->lost, 1);
-  if (observer && atomic_exchange(&m->slots[slot].reported, 1)) return; /* somebody said so already */
+  int known = observer ? (int)atomic_exchange(&m->slots[slot].reported, 1) : atomic_exchange(&m->lost, 1);
   char text[400];
   describe_end(m, slot, silent, text, sizeof text);
-  const char *what = strchr(text, ':');
-  cov_log_warn("peer %d: %s", cov_segment_params_of(m->segment)->peer, what ? what + 2 : text);
+  const char *colon = strchr(text, ':'), *what = colon ? colon + 2 : text;
+  int peer = cov_segment_params_of(m->segment)->peer;
+  if (known || atomic_load(&m->slots[slot].state) == COV_MEMBER_FAILED) { /* somebody has said so */
+    cov_log_note(COV_LOG_WARN, "peer %d: %s", peer, what);
+  } else {
+    cov_log_warn("peer %d: %s", peer, what);
+  }
 }
 
 /* ---- watching ---- */
@@ -355,6 +364,14 @@ cov_status cov_member_wait_all(cov_member *member, const cov_wait *how) {
     }
     cov_sleep_s(0.005);
   }
+}
+
+int cov_member_observed(const cov_member *member) {
+  for (int i = 0; i < member->n; i++) {
+    uint32_t state = atomic_load(&member->slots[i].state);
+    if (is_observer(member, i) && state != COV_MEMBER_FREE && state != COV_MEMBER_JOINING) return 1;
+  }
+  return 0;
 }
 
 int cov_member_peer_lost(const cov_member *member) {

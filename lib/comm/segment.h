@@ -16,9 +16,11 @@
  *   stop_bell    any member        all          1: somebody asked for the end at the next round boundary
  *   end_bell     sync shard 0      train, eval  t + 1: round t was the last one; leave after theta_bell reaches t + 2
  *   start_bell   sync shard 0      train        r + 1: the run goes on from round r, whose checkpoint train loads
- *                                               (0: none)
+ *                                               (0: none); or the start is refused, as `refused` says
+ *   refused      sync shard 0      train        the status with which all ranks of the run end; set before start_bell
  *   save word    sync shard 0      train, sync  theta_r and all that belongs to it is to be saved; set before
- * theta_bell save failed  any member        sync shard 0 its part of the checkpoint of round r could not be written
+ *                                               theta_bell
+ *   save failed  any member        sync shard 0 its part of the checkpoint of round r could not be written, and why
  *   theta lock   sync shard 0      eval         seqlock around every change of `theta`
  *   eval box     eval              sync         latest held-out loss
  *   train box    train shard 0     sync         statistics of the round just done
@@ -36,7 +38,7 @@
 #include "comm/program.h"
 #include "comm/wait.h"
 
-enum { COV_SEGMENT_VERSION = 3, COV_SEGMENT_MEMBERS_MAX = 1024 };
+enum { COV_SEGMENT_VERSION = 4, COV_SEGMENT_MEMBERS_MAX = 1024, COV_SAVE_FAILURE_BYTES = 240 };
 
 typedef struct cov_segment cov_segment;
 
@@ -79,9 +81,15 @@ cov_doorbell *cov_segment_start_bell(cov_segment *segment);
 /** The round whose state is to be saved (-1: none yet). */
 void cov_segment_save_set(cov_segment *segment, int64_t round);
 int64_t cov_segment_save(cov_segment *segment);
-/** The newest round whose checkpoint failed at some member (-1: none). */
-void cov_segment_save_failed_set(cov_segment *segment, int64_t round);
+/** The newest round whose checkpoint failed at some member (-1: none), and the reason of the first that failed in it
+ *  (cut to COV_SAVE_FAILURE_BYTES). Reading the reason gives 0 and "" if it is not known. */
+void cov_segment_save_failed_set(cov_segment *segment, int64_t round, const char *why);
 int64_t cov_segment_save_failed(cov_segment *segment);
+int cov_segment_save_failure(cov_segment *segment, int64_t round, char why[COV_SAVE_FAILURE_BYTES]);
+
+/** The peers have refused to start, with this status: train and eval end in order, sync says why. COV_OK at first. */
+void cov_segment_refuse(cov_segment *segment, cov_status why);
+cov_status cov_segment_refused(cov_segment *segment);
 
 /** How many other peers were lost (written by sync shard 0 before end_bell, read by all members before they end MPI
  * with cov_mpi_finish: MPI_Finalize waits for dead ranks). 0 at first. */

@@ -8,7 +8,7 @@
 
 #include "comm/segment.h"
 
-enum { COV_SEGMENT_PAGE_BYTES = 4096, COV_MAIL_WORDS = 9 };
+enum { COV_SEGMENT_PAGE_BYTES = 4096, COV_MAIL_WORDS = 9, COV_SAVE_FAILURE_WORDS = 32 };
 
 typedef enum {
   COV_MEMBER_FREE,
@@ -23,6 +23,11 @@ typedef struct {
   alignas(64) _Atomic uint32_t version;
   _Atomic uint64_t word[COV_MAIL_WORDS];
 } cov_mailbox;
+
+typedef struct {
+  alignas(64) _Atomic uint32_t version;
+  _Atomic uint64_t word[COV_SAVE_FAILURE_WORDS];
+} cov_failure_box;
 
 /* Slots are ordered train 0.., sync 0.., eval 0... */
 typedef struct {
@@ -52,12 +57,15 @@ typedef struct {
   alignas(64) cov_doorbell start_bell;
   alignas(64) _Atomic int64_t save;           /* 1 + round, so that zeroed memory says none */
   _Atomic int64_t save_failed;                /* likewise */
+  _Atomic int64_t save_failure_claimed;       /* likewise: the first member that fails in a round writes the reason */
   alignas(64) _Atomic uint64_t theta_version; /* seqlock around theta; 0: never written */
   _Atomic int64_t theta_round;
   alignas(64) _Atomic uint32_t verdict; /* 1 + slot whose end made the peer end */
   _Atomic uint32_t lost_peers;
+  _Atomic uint32_t refused; /* cov_status; before start_bell */
   cov_mailbox eval_box;
   cov_mailbox train_box;
+  cov_failure_box failure_box;
 } cov_segment_head;
 
 _Static_assert(sizeof(cov_segment_head) <= COV_SEGMENT_PAGE_BYTES, "the header is one page");

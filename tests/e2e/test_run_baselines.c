@@ -1,4 +1,4 @@
-/* covenant-test: timeout=200
+/* covenant-test: timeout=300
  * Whole runs with the strategies that SparseLoCo is compared with: all peers end in the same bits, other ones than
  * SparseLoCo's; momentum survives a resume with another number of sync ranks. */
 #include <string.h>

@@ -1,4 +1,4 @@
-/* covenant-test: timeout=300
+/* covenant-test: timeout=600
  * A run that was broken off goes on from its checkpoints and ends in the bits of the undisturbed run: with any number
  * of sync ranks, and from an older checkpoint where the newest is damaged at one peer. */
 #include <stdio.h>
@@ -128,17 +128,50 @@ static void an_older_checkpoint_is_taken_and_said(void **state) {
   assert_true(log_says("rounds that are done again: 1"));
 }
 
+/* A resume that is refused: one rank says why, the last line is launch's, and nobody complains of who ended first. */
+static void refuse(const char *name, const char *const *settings, const char *why) {
+  test_run_start(&run, name, settings);
+  assert_int_equal(test_run_wait(&run), 9);
+  assert_string_equal(test_run_state(&run), "failed");
+  assert_int_equal(test_run_count(&run, why), 2);
+  assert_int_equal(test_run_count(&run, "error: "), 2);
+  assert_int_equal(test_run_count(&run, "warn: "), 0);
+  assert_int_equal(test_run_count(&run, "ERROR"), 0); /* of mpirun */
+}
+
 static void a_foreign_checkpoint_is_not_used(void **state) {
   (void)state;
-  /* Peer 2's round 5 under peer 1's name: good hashes, wrong owner. */
+  /* Peer 2's round 5 under other names: good hashes, wrong owner. */
   launch("foreign", (const char *const[]){"run.stop_after=5", "checkpoint.every_rounds=2", NULL}, "stopped");
   char line[900];
-  snprintf(line, sizeof line, "cd '%s/peers' && rm -r 1/checkpoints/000005 && cp -r 2/checkpoints/000005 1/checkpoints",
+  snprintf(line, sizeof line,
+           "cd '%s/peers' && for p in 1 3; do mv $p/checkpoints/000005 $p/good && cp -r 2/checkpoints/000005 "
+           "$p/checkpoints; done",
            run.dir);
   assert_int_equal(system(line), 0);
-  test_run_start(&run, "foreign", NULL);
-  assert_int_equal(test_run_wait(&run), 9);
-  assert_true(log_says("is of peer 2"));
+  refuse("foreign", NULL, "peers/1/checkpoints/000005 is of peer 2");
+  snprintf(line, sizeof line,
+           "cd '%s/peers' && for p in 1 3; do rm -r $p/checkpoints/000005 && mv $p/good $p/checkpoints/000005; done",
+           run.dir);
+  assert_int_equal(system(line), 0);
+  launch("foreign", NULL, "done"); /* the directory can still be used */
+  check_end();
+}
+
+static void a_damaged_key_stops_the_resume(void **state) {
+  (void)state;
+  char line[900];
+  launch("key", (const char *const[]){"run.stop_after=3", NULL}, "stopped");
+  snprintf(line, sizeof line, "cd '%s/peers' && cp 2/key 2/good && echo x >2/key", run.dir);
+  assert_int_equal(system(line), 0);
+  test_run_start(&run, "key", NULL);
+  assert_int_equal(test_run_wait(&run), 3);
+  assert_int_equal(test_run_count(&run, "error: "), 2);
+  assert_int_equal(test_run_count(&run, "peers/2/key has 2 bytes"), 2);
+  snprintf(line, sizeof line, "cd '%s/peers' && mv 2/good 2/key", run.dir);
+  assert_int_equal(system(line), 0);
+  launch("key", NULL, "done");
+  check_end();
 }
 
 static void the_first_rounds_are_done_again_without_a_checkpoint(void **state) {
@@ -157,12 +190,16 @@ static void a_peer_without_its_state_stops_the_resume(void **state) {
   (void)state;
   char line[900];
   launch("lost", (const char *const[]){"run.stop_after=5", "checkpoint.every_rounds=2", NULL}, "stopped");
-  snprintf(line, sizeof line, "rm -r '%s'/peers/2/checkpoints", run.dir);
+  snprintf(line, sizeof line, "cd '%s/peers/2' && mv checkpoints away", run.dir);
   assert_int_equal(system(line), 0);
-  test_run_start(&run, "lost", (const char *const[]){"checkpoint.every_rounds=2", NULL});
-  assert_int_equal(test_run_wait(&run), 9);
-  assert_true(log_says("peer 2: none"));
+  refuse("lost", (const char *const[]){"checkpoint.every_rounds=2", NULL}, "peer 2: none");
+  refuse("lost", (const char *const[]){"checkpoint.every_rounds=2", "run.sync_ranks=2", "run.eval_ranks=2", NULL},
+         "peer 2: none");
   assert_true(cov_file_exists(in_run("peers/1/checkpoints/000005/index.h5"))); /* nothing was thrown away */
+  snprintf(line, sizeof line, "cd '%s/peers/2' && mv away checkpoints", run.dir);
+  assert_int_equal(system(line), 0);
+  launch("lost", NULL, "done");
+  check_end();
 }
 
 /* Its state has other arrays than AdamW's. */
@@ -211,6 +248,7 @@ int main(void) {
       cmocka_unit_test(another_number_of_sync_ranks_goes_on),
       cmocka_unit_test(an_older_checkpoint_is_taken_and_said),
       cmocka_unit_test(a_foreign_checkpoint_is_not_used),
+      cmocka_unit_test(a_damaged_key_stops_the_resume),
       cmocka_unit_test(the_first_rounds_are_done_again_without_a_checkpoint),
       cmocka_unit_test(a_peer_without_its_state_stops_the_resume),
       cmocka_unit_test(muon_goes_on_too),

@@ -1,4 +1,4 @@
-/* covenant-test: timeout=120
+/* covenant-test: timeout=300
  * covenant-eval --checkpoint on the checkpoints of a tiny run: text comes out, the newest good one is found, and what
  * is wrong is said in one line. */
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* covenant-test: timeout=200
+/* covenant-test: timeout=300
  * A run that lost a peer is resumed: that peer is told that the others went on without it, and they go on. */
 #include <signal.h>
 #include <stdio.h>

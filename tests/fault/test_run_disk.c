@@ -1,9 +1,10 @@
-/* covenant-test: timeout=300
+/* covenant-test: timeout=600
  * A disk for checkpoints that is full or read-only: training goes on, says so and tries again; without a final
  * checkpoint a run is not called done, and a later launch does again what was not saved. Needs mount(2) in a namespace
  * of its own. */
 #include <errno.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,7 +104,14 @@ static void the_disk_stays_full(void **state) {
   test_run_start(&run, "full", (const char *const[]){dir_setting, NULL});
   assert_int_equal(test_run_wait(&run), 0);
   assert_string_equal(test_run_state(&run), "stopped");
-  assert_true(log_says("no checkpoint of round 6"));
+  assert_int_equal(test_run_count(&run, "warn: "), 1); /* one of the four peers says so, with the reason */
+  assert_int_equal(test_run_count(&run, "no checkpoint of round 6"), 1);
+  assert_int_equal(test_run_count(&run, "No space left on device"), 2); /* and launch */
+  for (int peer = 0; peer < 4; peer++) {
+    char text[64];
+    snprintf(text, sizeof text, "no checkpoint of round 6 at peer %d", peer);
+    assert_true(log_says(text));
+  }
   change_disk(0, "size=64m");
   test_run_start(&run, "full", (const char *const[]){dir_setting, NULL});
   assert_int_equal(test_run_wait(&run), 0);
@@ -133,8 +141,13 @@ static void the_run_directory_is_full(void **state) {
   clear_disk();
   change_disk(0, "size=100k");
   test_run_start(&run, "disk/run", (const char *const[]){"exchange.link_timeout=8s", NULL});
-  assert_int_equal(test_run_wait(&run), 5);
-  assert_string_equal(test_run_state(&run), "running"); /* nobody could write how it ended */
+  int code = test_run_wait(&run);
+  if (code == 5) {
+    assert_string_equal(test_run_state(&run), "running"); /* nobody could write how it ended */
+  } else { /* the programs could not, and when they had gone there was room for the line of launch */
+    assert_int_equal(code, 6);
+    assert_string_equal(test_run_state(&run), "failed");
+  }
   change_disk(0, "size=64m");
   snprintf(command, sizeof command, "'%s/covenant' ledger verify '%s'/peers/*/ledger >/dev/null",
            getenv("COVENANT_BIN"), run.dir);
@@ -144,12 +157,40 @@ static void the_run_directory_is_full(void **state) {
   assert_int_equal(system(command), 0);
 }
 
+/* It cannot write down what was agreed, so that peer ends; it says goodbye, and the others need not wait for its
+ * silence. */
+static void the_disk_of_one_peer_is_full(void **state) {
+  (void)state;
+  char command[1200];
+  need_mounts();
+  clear_disk();
+  change_disk(0, "size=64m");
+  snprintf(command, sizeof command, "cd '%s' && mkdir -p one/peers disk/2 && ln -s ../../disk/2 one/peers/2",
+           run.folder);
+  assert_int_equal(system(command), 0);
+  test_run_start(&run, "one",
+                 (const char *const[]){"run.rounds=2000", "sync.inner_steps=30", "data.batch_seqs=16",
+                                       "data.micro_batch_seqs=16", "exchange.link_timeout=300s", NULL});
+  assert_true(test_run_reach(&run, 2));
+  snprintf(command, sizeof command, "cat /dev/zero >'%s/filler' 2>/dev/null; true", disk);
+  assert_int_equal(system(command), 0);
+  for (int64_t row = 3; !log_says("peer 2 is gone"); row++) assert_true(test_run_reach(&run, row));
+  assert_int_equal(kill(run.launch, SIGINT), 0);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "stopped");
+  assert_int_equal(test_run_count(&run, "peer 2 is gone: it ended: cannot "), 1); /* its ledger or its vote */
+  assert_int_equal(test_run_count(&run, "error: cannot "), 1);
+  assert_int_equal(test_run_count(&run, "error: "), 1);
+  assert_true(log_says("peer 2 is gone.*No space left on device"));
+  assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 1));
+  assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 3));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(the_disk_is_full_for_a_while),
-      cmocka_unit_test(the_disk_stays_full),
-      cmocka_unit_test(the_disk_is_read_only),
-      cmocka_unit_test(the_run_directory_is_full),
+      cmocka_unit_test(the_disk_is_full_for_a_while), cmocka_unit_test(the_disk_stays_full),
+      cmocka_unit_test(the_disk_is_read_only),        cmocka_unit_test(the_run_directory_is_full),
+      cmocka_unit_test(the_disk_of_one_peer_is_full),
   };
   return cmocka_run_group_tests(tests, prepare, clean);
 }

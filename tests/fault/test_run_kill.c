@@ -1,4 +1,4 @@
-/* covenant-test: timeout=300
+/* covenant-test: timeout=600
  * Processes of a real run are killed with SIGKILL in mid-round: their peer ends as a whole, the others finish the round
  * and the run without it, with equal bits. So do they with a peer whose parameters were changed behind its back. */
 #include <errno.h>
@@ -45,6 +45,7 @@ static int64_t peers_in(int64_t row) {
 }
 
 static void kill_one(const char *name, int victim, const char *program, const char *const *settings) {
+  char gone[40];
   test_run_start(&run, name, settings);
   assert_true(test_run_reach(&run, 2));
   pid_t train = test_run_pid(&run, victim, "train"), sync = test_run_pid(&run, victim, "sync");
@@ -55,6 +56,8 @@ static void kill_one(const char *name, int victim, const char *program, const ch
   assert_true(kill(sync, 0) != 0 && errno == ESRCH);
   assert_int_equal(peers_in(0), 4);
   assert_int_equal(peers_in(-1), 3);
+  snprintf(gone, sizeof gone, "peer %d is gone: ", victim);
+  assert_int_equal(test_run_count(&run, gone), 1); /* one of the three says so */
   const char *hash = NULL;
   for (int peer = 0; peer < 4; peer++) {
     if (peer == victim) continue;
@@ -67,6 +70,7 @@ static void kill_one(const char *name, int victim, const char *program, const ch
 static void a_train_rank_dies(void **state) {
   (void)state;
   kill_one("train", 2, "train", long_run);
+  assert_int_equal(test_run_count(&run, "peer 2 is gone: it ended: peer 2 ends as a whole: train 0"), 1);
 }
 
 static void a_sync_rank_dies(void **state) {
@@ -159,6 +163,8 @@ static void a_flipped_bit_stops_its_peer(void **state) {
   assert_ok(cov_file_read(path, 1 << 20, &log, &bytes));
   assert_non_null(strstr(log, "its state is not to be trusted"));
   free(log);
+  assert_int_equal(test_run_count(&run, "peer 1 is gone: it ended: the parameters of peer 1"), 1); /* it said goodbye */
+  assert_int_equal(test_run_count(&run, "error: "), 1);
 }
 
 static void ctrl_c_ends_at_a_round_boundary(void **state) {

@@ -26,6 +26,7 @@ static void one_failure_is_everybodys(void **state) {
       snprintf(text, sizeof text, "rank %d of %d failed: shard %d is short", bad, size, bad);
     }
     assert_string_equal(cov_error_text(), text);
+    assert_int_equal(cov_error_second_hand(), rank != bad);
   }
 }
 
@@ -44,6 +45,7 @@ static void the_worst_wins(void **state) {
   if (size > 1) {
     mine = rank >= size - 2 && rank > 0 ? COV_FAIL(COV_EIO, "disk of rank %d", rank) : COV_OK;
     assert_status(cov_agree(MPI_COMM_WORLD, mine, NULL), COV_EIO);
+    assert_int_equal(cov_error_second_hand(), rank != (size > 2 ? size - 2 : 1)); /* and is the only one to say so */
     if (mine == COV_OK && size > 2) assert_non_null(strstr(cov_error_text(), "disk of rank 2"));
   }
 }

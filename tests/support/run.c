@@ -122,6 +122,17 @@ int test_run_reach(test_run *run, int64_t rows) {
   }
 }
 
+int test_run_count(const test_run *run, const char *text) {
+  char path[400], line[4096];
+  int n = 0;
+  snprintf(path, sizeof path, "%s.log", run->dir);
+  FILE *f = fopen(path, "r");
+  assert_non_null(f);
+  while (fgets(line, sizeof line, f)) n += strstr(line, text) != NULL;
+  fclose(f);
+  return n;
+}
+
 pid_t test_run_pid(const test_run *run, int peer, const char *name) {
   char path[400], *text;
   size_t bytes;

@@ -18,6 +18,8 @@ void test_run_start(test_run *run, const char *name, const char *const *settings
 int test_run_wait(test_run *run);
 /** Wait until metrics.csv has `rows` rounds; 0 if the launch ended before. */
 int test_run_reach(test_run *run, int64_t rows);
+/** Lines with `text` that the launch and its programs have written to the terminal. */
+int test_run_count(const test_run *run, const char *text);
 /** Process id that `program` ("train", "sync") of `peer` wrote into its start event. */
 pid_t test_run_pid(const test_run *run, int peer, const char *program);
 /** First word of STATE. Static buffer. */

@@ -1,9 +1,12 @@
 /* Status list, memory accounting, BLAKE2b, whole-file read and write. */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "support.h"
 
@@ -22,6 +25,49 @@ static void a_failure_keeps_its_message(void **state) {
   assert_string_equal(cov_error_text(), "shard 7 is short");
   assert_int_equal(COV_FAIL(COV_EIO, "while loading: %s", cov_error_text()), COV_EIO);
   assert_string_equal(cov_error_text(), "while loading: shard 7 is short");
+}
+
+static void a_repeated_failure_is_second_hand_until_the_next(void **state) {
+  (void)state;
+  COV_FAIL(COV_EIO, "one");
+  assert_false(cov_error_second_hand());
+  cov_error_second_hand_set();
+  assert_true(cov_error_second_hand());
+  assert_string_equal(cov_error_text(), "one");
+  COV_FAIL(COV_EIO, "two");
+  assert_false(cov_error_second_hand());
+}
+
+/* What another process says on the terminal is only in the log file. */
+static void notes_go_into_the_log_file_only(void **state) {
+  (void)state;
+  char log[300], terminal[300], *text;
+  size_t bytes;
+  const char *folder = test_folder();
+  snprintf(log, sizeof log, "%s/log", folder);
+  snprintf(terminal, sizeof terminal, "%s/terminal", folder);
+  int before = dup(STDERR_FILENO), to = open(terminal, O_WRONLY | O_CREAT, 0600);
+  assert_true(before >= 0 && to >= 0);
+  dup2(to, STDERR_FILENO);
+  assert_ok(cov_log_file(log));
+  cov_log_note(COV_LOG_WARN, "a note of %d", 1);
+  cov_log_failure(COV_FAIL(COV_EIO, "our disk"));
+  cov_status st = COV_FAIL(COV_EIO, "their disk");
+  cov_error_second_hand_set();
+  cov_log_failure(st);
+  dup2(before, STDERR_FILENO);
+  close(before);
+  close(to);
+  assert_ok(cov_file_read(log, 1 << 16, &text, &bytes));
+  assert_non_null(strstr(text, "warn a note of 1\n"));
+  assert_non_null(strstr(text, "error our disk ("));
+  assert_non_null(strstr(text, "error their disk ("));
+  free(text);
+  assert_ok(cov_file_read(terminal, 1 << 16, &text, &bytes));
+  assert_null(strstr(text, "note"));
+  assert_non_null(strstr(text, "error: our disk ("));
+  assert_null(strstr(text, "their disk"));
+  free(text);
 }
 
 static void memory_is_zeroed_aligned_and_accounted(void **state) {
@@ -110,10 +156,15 @@ static void a_file_larger_than_the_limit_is_refused(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(exit_codes_are_the_documented_ones),      cmocka_unit_test(a_failure_keeps_its_message),
-      cmocka_unit_test(memory_is_zeroed_aligned_and_accounted),  cmocka_unit_test(blake2b_matches_rfc_7693),
-      cmocka_unit_test(blake2b_does_not_depend_on_the_pieces),   cmocka_unit_test(files_are_written_whole),
+      cmocka_unit_test(exit_codes_are_the_documented_ones),
+      cmocka_unit_test(a_failure_keeps_its_message),
+      cmocka_unit_test(memory_is_zeroed_aligned_and_accounted),
+      cmocka_unit_test(blake2b_matches_rfc_7693),
+      cmocka_unit_test(blake2b_does_not_depend_on_the_pieces),
+      cmocka_unit_test(files_are_written_whole),
       cmocka_unit_test(a_file_larger_than_the_limit_is_refused),
+      cmocka_unit_test(a_repeated_failure_is_second_hand_until_the_next),
+      cmocka_unit_test(notes_go_into_the_log_file_only),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

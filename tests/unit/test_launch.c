@@ -62,7 +62,7 @@ static void two_peers_on_one_host(void **state) {
   (void)state;
   assert_int_equal(launch("--dry-run " COMMON " train.threads=3"), 0);
 #define SETTINGS COMMON " train.threads=3"
-  assert_line("mpirun --enable-recovery --bind-to none --oversubscribe"
+  assert_line("mpirun --enable-recovery --mca orte_abort_on_non_zero_status 0 --bind-to none --oversubscribe"
               " -np 1 -x OMP_NUM_THREADS=3 @/covenant-train " SETTINGS " --peer 0 --shard 0"
               " : -np 1 -x OMP_NUM_THREADS=3 @/covenant-sync " SETTINGS " --peer 0 --shard 0"
               " : -np 1 -x OMP_NUM_THREADS=3 @/covenant-train " SETTINGS " --peer 1 --shard 0"
@@ -78,7 +78,8 @@ static void two_peers_on_two_hosts(void **state) {
   assert_int_equal(launch_with(variables, "-c a.yaml --dry-run " COMMON " run.eval_ranks=0 run.sync_ranks=2"), 0);
 #define SETTINGS "-c a.yaml " COMMON " run.eval_ranks=0 run.sync_ranks=2"
 #define X        " -x OMP_NUM_THREADS=1 -x UCX_NET_DEVICES=wan0 "
-  assert_line("mpirun --enable-recovery --bind-to none --mca pml ucx --mca opal_common_ucx_tls any"
+  assert_line("mpirun --enable-recovery --mca orte_abort_on_non_zero_status 0 --bind-to none --mca pml ucx --mca "
+              "opal_common_ucx_tls any"
               " --mca opal_common_ucx_devices any --mca btl self"
               " -np 1 --host n1:3" X "@/covenant-train " SETTINGS " --peer 0 --shard 0"
               " : -np 1 --host n1:3" X "@/covenant-sync " SETTINGS " --peer 0 --shard 0"

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "comm/member.h"
 #include "comm/segment_layout.h"
 #include "support.h"
@@ -56,6 +57,7 @@ static void be_member(peer *p, int i) {
   uint32_t order = 0;
   if (!cov_doorbell_wait(bell, 1, 60, &order)) _exit(102);
   if (order == 2 && i == TRAIN1) {
+    cov_log_error("why train 1 failed");
     cov_member_fail(&m, COV_ENUMERIC);
     _exit(8);
   }
@@ -173,8 +175,10 @@ static void a_failed_member_ends_the_peer(void **state) {
   assert_int_equal(ended_with(&p, TRAIN1), 8);
   assert_int_equal(ended_with(&p, TRAIN0), END_CODE);
   assert_int_equal(ended_with(&p, SYNC0), END_CODE);
-  assert_int_equal(count_in(p.log, "failed (a loss, norm or weight is not finite)"), 1);
-  assert_int_equal(count_in(p.log, "\n"), 1);
+  assert_int_equal(count_in(p.log, "why train 1 failed"), 1);
+  assert_int_equal(count_in(p.log, "\n"), 1); /* its own line is the only one */
+  assert_int_equal(count_in(p.ended, "train 1 (pid "), 2);
+  assert_int_equal(count_in(p.ended, "failed (a loss, norm or weight is not finite)"), 2);
   cov_segment_destroy(&p.segment);
 }
 

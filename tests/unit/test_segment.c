@@ -300,6 +300,45 @@ static void mail_is_never_torn(void **state) {
   cov_segment_destroy(&s);
 }
 
+static void the_first_reason_of_a_round_is_kept(void **state) {
+  (void)state;
+  char path[320], why[COV_SAVE_FAILURE_BYTES], longer[600];
+  cov_segment *s;
+  cov_segment_params params = {.peer = 1, .n_members = {1, 1, 0}, .span = 1};
+  snprintf(path, sizeof path, "%s/segment", test_folder());
+  assert_ok(cov_segment_create(path, &params, &s));
+  assert_int_equal(cov_segment_save_failed(s), -1);
+  assert_false(cov_segment_save_failure(s, 0, why));
+  assert_string_equal(why, "");
+  cov_segment_save_failed_set(s, 0, "first");
+  cov_segment_save_failed_set(s, 0, "second");
+  assert_int_equal(cov_segment_save_failed(s), 0);
+  assert_true(cov_segment_save_failure(s, 0, why));
+  assert_string_equal(why, "first");
+  memset(longer, 'x', sizeof longer - 1);
+  longer[sizeof longer - 1] = '\0';
+  cov_segment_save_failed_set(s, 6, longer);
+  assert_int_equal(cov_segment_save_failed(s), 6);
+  assert_false(cov_segment_save_failure(s, 0, why)); /* that of another round is none */
+  assert_true(cov_segment_save_failure(s, 6, why));
+  assert_int_equal(strlen(why), sizeof why - 1);
+  cov_segment_destroy(&s);
+}
+
+static void a_refusal_rings_the_start(void **state) {
+  (void)state;
+  char path[320];
+  cov_segment *s;
+  cov_segment_params params = {.peer = 1, .n_members = {1, 1, 0}, .span = 1};
+  snprintf(path, sizeof path, "%s/segment", test_folder());
+  assert_ok(cov_segment_create(path, &params, &s));
+  assert_int_equal(cov_segment_refused(s), COV_OK);
+  cov_segment_refuse(s, COV_EMISMATCH);
+  assert_true(cov_doorbell_reached(cov_segment_start_bell(s), 1));
+  assert_int_equal(cov_segment_refused(s), COV_EMISMATCH);
+  cov_segment_destroy(&s);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(another_process_sees_the_same_memory),
@@ -312,6 +351,8 @@ int main(void) {
       cmocka_unit_test(copies_of_theta_are_never_torn),
       cmocka_unit_test(a_writer_that_dies_in_theta_does_not_hang_the_reader),
       cmocka_unit_test(mail_is_never_torn),
+      cmocka_unit_test(the_first_reason_of_a_round_is_kept),
+      cmocka_unit_test(a_refusal_rings_the_start),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
