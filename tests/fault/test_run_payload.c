@@ -64,7 +64,7 @@ static void check_damage(const char *kind, const char *reason) {
   snprintf(sender, sizeof sender, "\"sender\":%d", SENDER);
   assert_int_equal(setenv("COVTEST_FAULT", fault, 1), 0);
   test_run_start(&run, kind,
-                 (const char *const[]){"sync.quantizer=reference", "sync.bins=3", "exchange.round_timeout=3s", NULL});
+                 (const char *const[]){"sync.quantizer=reference", "sync.bins=3", "exchange.round_timeout=10s", NULL});
   assert_int_equal(test_run_wait(&run), 0);
   assert_string_equal(test_run_state(&run), "done");
   const char *hash = test_run_final_hash(&run, 0);
