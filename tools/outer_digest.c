@@ -136,8 +136,10 @@ int main(int argc, char **argv) {
     for (size_t r = 0; r < sizeof ranges / sizeof *ranges; r++) {
       for (int mode = 0; mode < 3; mode++) {
         cov_encoder_params p = {.quant = quants[q], .beta = 0.95f, .threads = 1 + mode};
-        cov_outer_params outer = {
-            .alpha = 0.7f, .mean = mode == 1 ? COV_MEAN_PAPER : COV_MEAN_SENDERS, .clip = mode < 2};
+        cov_outer_params outer = {.alpha = 0.7f,
+                                  .mean = mode == 1 ? COV_MEAN_PAPER : COV_MEAN_SENDERS,
+                                  .clip = mode < 2,
+                                  .threads = 1 + mode};
         run(&grid, &p, &outer, ranges[r][0], ranges[r][1], &digest);
       }
     }

@@ -22,6 +22,7 @@ typedef struct {
   int clip;        /* 1: scale every payload's tensor down to the median norm */
   float momentum;  /* mu of Nesterov's form (docs/numerics.md 5), in [0, 1); 0: plain */
   float *velocity; /* [shard->elems] COV_LAYOUT_SHARD, changed in place; NULL if momentum is 0 */
+  int threads;     /* of this shard, 1 .. COV_THREADS_MAX; 0: 1. No result depends on it */
 } cov_outer_params;
 
 typedef struct {
@@ -45,8 +46,9 @@ cov_status cov_set_sort(const cov_payload_view *const *set, int n_set, const cov
  *  (with momentum: their mean is 0). With momentum mu: v <- mu v + D, theta_new = theta - alpha (D + mu v), as
  *  torch.optim.SGD(nesterov=True). An empty set changes nothing, the velocity included.
  *  leaves: [shard->n_bands * 16] state-hash leaves of the result, or NULL.
- *  COV_ENUMERIC, naming the tensor, if a |theta| of the shard is 2^127 or more, infinite or NaN; then nothing has been
- *  written. Other shards cannot know: agree on the status before the result is used. */
+ *  COV_ENUMERIC, naming the tensor, if a |theta| of the shard was 2^127 or more, infinite or NaN: no step leads there
+ *  from numbers below, so theta was damaged before, and the result is of no use. Other shards cannot know: agree on the
+ *  status before the result is used. */
 cov_status cov_outer_apply(const cov_shard *shard, const cov_payload_view *const *set, int n_set,
                            const cov_outer_params *params, const float *theta, float *out, cov_layout layout,
                            uint8_t *leaves);

@@ -1,12 +1,12 @@
 #include "sparseloco/state_hash.h"
 
+#include <pthread.h>
 #include <string.h>
 
 #include "base/hash.h"
 #include "sparseloco/fixed.h"
 #include "sparseloco/format.h"
-
-enum { BLOCK_ELEMS = 4096 };
+#include "sparseloco/leaf.h"
 
 static const uint64_t elem_seed[2] = {0x636F76656E616E74u, 0x7374617465206861u};
 static const uint64_t block_seed[2] = {0x6F75746572206131u, 0x7368206C616E6531u};
@@ -21,48 +21,54 @@ static uint64_t key_of(uint64_t seed, uint64_t i) {
   return z | 1;
 }
 
-typedef struct {
-  uint64_t lane[2][BLOCK_ELEMS];
-} block_keys;
+static uint64_t elem_keys[2][COVI_HASH_BLOCK_ELEMS];
+static pthread_once_t elem_keys_once = PTHREAD_ONCE_INIT;
 
-static void fill_keys(block_keys *keys) {
+static void fill_elem_keys(void) {
   for (int lane = 0; lane < 2; lane++) {
-    for (int i = 0; i < BLOCK_ELEMS; i++) keys->lane[lane][i] = key_of(elem_seed[lane], (uint64_t)i);
+    for (int i = 0; i < COVI_HASH_BLOCK_ELEMS; i++) elem_keys[lane][i] = key_of(elem_seed[lane], (uint64_t)i);
   }
 }
 
-static void leaf_with(const block_keys *keys, const float *x, int64_t n, uint8_t *leaf) {
-  uint64_t sum[2] = {0, 0};
-  for (int64_t first = 0; first < n; first += BLOCK_ELEMS) {
-    int64_t count = n - first < BLOCK_ELEMS ? n - first : BLOCK_ELEMS;
-    uint64_t block[2] = {0, 0};
-    for (int64_t i = 0; i < count; i++) {
-      uint64_t bits = cov_float_bits(x[first + i]);
-      block[0] += keys->lane[0][i] * bits;
-      block[1] += keys->lane[1][i] * bits;
-    }
-    for (int lane = 0; lane < 2; lane++)
-      sum[lane] += key_of(block_seed[lane], (uint64_t)(first / BLOCK_ELEMS)) * block[lane];
+void covi_block_keys(int64_t n, uint64_t (*block_key)[2]) {
+  for (int64_t j = 0; j < n; j++) {
+    for (int lane = 0; lane < 2; lane++) block_key[j][lane] = key_of(block_seed[lane], (uint64_t)j);
   }
-  covi_put(leaf, sum[0], 8);
-  covi_put(leaf + 8, sum[1], 8);
 }
 
-void cov_leaf_compute(const float *x, int64_t n, uint8_t leaf[COV_LEAF_BYTES]) {
-  block_keys keys;
-  fill_keys(&keys);
-  leaf_with(&keys, x, n, leaf);
+void covi_leaf_open(covi_leaf *leaf, const uint64_t (*block_key)[2]) {
+  (void)pthread_once(&elem_keys_once, fill_elem_keys);
+  *leaf = (covi_leaf){.key = {elem_keys[0], elem_keys[1]}, .block_key = block_key};
+}
+
+void covi_leaf_close(const covi_leaf *leaf, uint8_t *bytes) {
+  for (int lane = 0; lane < 2; lane++) {
+    uint64_t sum = 0;
+    for (int i = 0; i < COVI_HASH_LANES; i++) sum += leaf->sum[lane][i];
+    covi_put(bytes + 8 * lane, sum, 8);
+  }
+}
+
+void cov_leaf_compute(const float *x, int64_t n, uint8_t bytes[COV_LEAF_BYTES]) {
+  const covi_width *width = covi_width_get();
+  uint64_t block_key[1][2];
+  covi_leaf leaf;
+  covi_leaf_open(&leaf, NULL);
+  for (int64_t first = 0, block = 0; first < n; first += COVI_HASH_BLOCK_ELEMS, block++) {
+    int64_t count = n - first < COVI_HASH_BLOCK_ELEMS ? n - first : COVI_HASH_BLOCK_ELEMS;
+    for (int lane = 0; lane < 2; lane++) block_key[0][lane] = key_of(block_seed[lane], (uint64_t)block);
+    width->hash(x + first, count, leaf.key, block_key[0], leaf.sum);
+  }
+  covi_leaf_close(&leaf, bytes);
 }
 
 void cov_shard_leaves(const cov_shard *shard, const float *theta, cov_layout layout, uint8_t *leaves) {
-  block_keys keys;
-  fill_keys(&keys);
   for (int t = 0; t < shard->grid->n; t++) {
     const cov_shard_part *part = &shard->part[t];
     int64_t band_elems = shard->grid->tensor[t].band_elems;
     const float *own = theta + cov_shard_offset(shard, layout, t);
     for (int64_t b = 0; b < part->n_bands; b++)
-      leaf_with(&keys, own + b * band_elems, band_elems, leaves + (part->leaf + b) * COV_LEAF_BYTES);
+      cov_leaf_compute(own + b * band_elems, band_elems, leaves + (part->leaf + b) * COV_LEAF_BYTES);
   }
 }
 

@@ -36,11 +36,33 @@ typedef struct {
   float beta;
 } covi_tile;
 
-/* One row of one chunk in the outer step. */
+/* How sums become steps. */
 typedef struct {
   float alpha;
   int divisor; /* R of the paper's mean; 0: divide each position by its own count */
 } covi_mean;
+
+enum { COVI_HASH_BLOCK_ELEMS = 4096 };
+
+/* The state hash of a band, fed in any order (docs/numerics.md, 6; leaf.h). */
+typedef struct {
+  const uint64_t *key[2];         /* of the elements of a block */
+  const uint64_t (*block_key)[2]; /* of the blocks of the band */
+  uint64_t sum[2][COVI_HASH_LANES];
+} covi_leaf;
+
+/* One chunk of the outer step: h rows of w elements, row_elems apart. */
+typedef struct {
+  const float *theta;
+  float *out;
+  int64_t row_elems;
+  int64_t first; /* of its elements, in the band */
+  int h, w;
+  float *sum;      /* [h * w] of the payloads; 0 afterwards */
+  uint16_t *count; /* [h * w] payloads at a position; 0 afterwards */
+  covi_mean mean;
+  covi_leaf *leaf; /* NULL: no hash */
+} covi_step;
 
 /* Fixed-point sums over kept values (docs/numerics.md, 3). */
 typedef struct {
@@ -83,8 +105,9 @@ typedef struct {
   void (*hash)(const float *x, int64_t n, const uint64_t *const key[2], const uint64_t block[2],
                uint64_t sum[2][COVI_HASH_LANES]);
 
-  /** out = fl(x - fl(alpha * fl(sum / divisor))) where count > 0, else x; sum and count are 0 afterwards. */
-  void (*step)(float *out, const float *x, float *sum, uint16_t *count, int64_t n, const covi_mean *mean);
+  /** out = fl(theta - fl(alpha * fl(sum / divisor))) where count > 0, else theta; the result into the leaf. Returns the
+   *  largest magnitude bits of theta. */
+  uint32_t (*step)(const covi_step *step);
 } covi_width;
 
 /* The tables; take them through covi_width_get. */
@@ -139,6 +162,21 @@ static inline uint32_t covi_threshold_floor(const covi_threshold *t, const covi_
   if (t->guess > 0) return t->guess;
   if (c->n >= k + k / 4) return c->floor;
   return t->low > slack ? t->low - slack : 0;
+}
+
+/** The product of a leaf's segment, which must lie inside one block. */
+static inline void covi_leaf_segment(const covi_width *width, covi_leaf *leaf, const float *x, int64_t first,
+                                     int64_t n) {
+  int64_t at = first % COVI_HASH_BLOCK_ELEMS;
+  const uint64_t *const key[2] = {leaf->key[0] + at, leaf->key[1] + at};
+  width->hash(x, n, key, leaf->block_key[first / COVI_HASH_BLOCK_ELEMS], leaf->sum);
+}
+
+/** Elements first .. first + n - 1 of the band into its leaf, at most one block. */
+static inline void covi_leaf_add(const covi_width *width, covi_leaf *leaf, const float *x, int64_t first, int64_t n) {
+  int64_t left = COVI_HASH_BLOCK_ELEMS - first % COVI_HASH_BLOCK_ELEMS;
+  covi_leaf_segment(width, leaf, x, first, n < left ? n : left);
+  if (n > left) covi_leaf_segment(width, leaf, x + left, first + left, n - left);
 }
 
 /* The compiler may use a width's instructions in the functions marked so, and only there. The outer path is compiled

@@ -259,42 +259,99 @@ COVI_AVX512 static void avx512_count(const float *v, const uint8_t *code, int64_
   for (int b = 0; b < bins; b++) sums[b] += _mm512_reduce_add_epi64(sum[b]);
 }
 
-COVI_AVX512 static void avx512_hash(const float *x, int64_t n, const uint64_t *const key[2], const uint64_t block[2],
-                                    uint64_t sum[2][COVI_HASH_LANES]) {
-  __m512i part0 = _mm512_setzero_si512(), part1 = part0;
-  for (int64_t i = 0; i < n; i += 8) {
-    __mmask8 lanes = n - i >= 8 ? (__mmask8)0xFF : (__mmask8)((1u << (n - i)) - 1u);
-    __m512i bits = _mm512_cvtepu32_epi64(_mm256_maskz_loadu_epi32(lanes, x + i));
-    part0 = _mm512_add_epi64(part0, _mm512_mullo_epi64(bits, _mm512_maskz_loadu_epi64(lanes, key[0] + i)));
-    part1 = _mm512_add_epi64(part1, _mm512_mullo_epi64(bits, _mm512_maskz_loadu_epi64(lanes, key[1] + i)));
-  }
-  part0 = _mm512_mullo_epi64(part0, _mm512_set1_epi64((long long)block[0]));
-  part1 = _mm512_mullo_epi64(part1, _mm512_set1_epi64((long long)block[1]));
-  _mm512_storeu_si512(sum[0], _mm512_add_epi64(_mm512_loadu_si512(sum[0]), part0));
-  _mm512_storeu_si512(sum[1], _mm512_add_epi64(_mm512_loadu_si512(sum[1]), part1));
+/* part[l] += bits * key[l] of eight elements. */
+COVI_AVX512 static inline void hash_eight(__m256i bits, const uint64_t *key0, const uint64_t *key1, __m512i part[2]) {
+  __m512i wide = _mm512_cvtepu32_epi64(bits);
+  part[0] = _mm512_add_epi64(part[0], _mm512_mullo_epi64(wide, _mm512_loadu_si512(key0)));
+  part[1] = _mm512_add_epi64(part[1], _mm512_mullo_epi64(wide, _mm512_loadu_si512(key1)));
 }
 
-COVI_AVX512 static void avx512_step(float *out, const float *x, float *sum, uint16_t *count, int64_t n,
-                                    const covi_mean *mean) {
-  const __m512 alpha = _mm512_set1_ps(mean->alpha), paper = _mm512_set1_ps((float)mean->divisor);
-  const __m512i one = _mm512_set1_epi32(1);
-  for (int64_t i = 0; i < n; i += LANES) {
-    __mmask16 lanes = lanes_of(n - i);
-    __m512i counts = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, count + i));
-    __mmask16 touched = _mm512_test_epi32_mask(counts, counts);
-    __m512 theta = _mm512_maskz_loadu_ps(lanes, x + i);
-    __m512 direction = _mm512_maskz_loadu_ps(lanes, sum + i);
-    if (mean->divisor > 0) {
-      direction = _mm512_maskz_div_ps(touched, direction, paper);
-    } else {
-      __mmask16 shared = _mm512_cmpgt_epu32_mask(counts, one); /* a division by 1 is none, and most have one sender */
-      if (shared) direction = _mm512_mask_div_ps(direction, shared, direction, _mm512_cvtepi32_ps(counts));
-    }
-    __m512 step = _mm512_mul_ps(alpha, direction);
-    _mm512_mask_storeu_ps(out + i, lanes, _mm512_mask_sub_ps(theta, touched, theta, step));
-    _mm512_mask_storeu_ps(sum + i, lanes, _mm512_setzero_ps());
-    _mm256_mask_storeu_epi16(count + i, lanes, _mm256_setzero_si256());
+/* total[l] += block[l] * part[l]. */
+COVI_AVX512 static inline void hash_block(const __m512i part[2], const uint64_t block[2], __m512i total[2]) {
+  for (int l = 0; l < 2; l++)
+    total[l] = _mm512_add_epi64(total[l], _mm512_mullo_epi64(part[l], _mm512_set1_epi64((long long)block[l])));
+}
+
+COVI_AVX512 static void avx512_hash(const float *x, int64_t n, const uint64_t *const key[2], const uint64_t block[2],
+                                    uint64_t sum[2][COVI_HASH_LANES]) {
+  __m512i part[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) hash_eight(_mm256_loadu_si256((const __m256i *)(x + i)), key[0] + i, key[1] + i, part);
+  if (i < n) {
+    __mmask8 lanes = (__mmask8)((1u << (n - i)) - 1u);
+    __m512i wide = _mm512_cvtepu32_epi64(_mm256_maskz_loadu_epi32(lanes, x + i));
+    for (int l = 0; l < 2; l++)
+      part[l] = _mm512_add_epi64(part[l], _mm512_mullo_epi64(wide, _mm512_maskz_loadu_epi64(lanes, key[l] + i)));
   }
+  __m512i total[2] = {_mm512_loadu_si512(sum[0]), _mm512_loadu_si512(sum[1])};
+  hash_block(part, block, total);
+  for (int l = 0; l < 2; l++) _mm512_storeu_si512(sum[l], total[l]);
+}
+
+/* Sixteen elements: their next values; sums and counts are cleared. */
+COVI_AVX512 static inline __m512 step_sixteen(__m512 theta, float *sum, uint16_t *count, __mmask16 lanes, __m512 alpha,
+                                              int divisor) {
+  __m512i counts = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, count));
+  __mmask16 touched = _mm512_test_epi32_mask(counts, counts);
+  __m512 direction = _mm512_maskz_loadu_ps(lanes, sum);
+  if (divisor > 0) {
+    direction = _mm512_maskz_div_ps(touched, direction, _mm512_set1_ps((float)divisor));
+  } else {
+    __mmask16 shared = _mm512_cmpgt_epu32_mask(counts, _mm512_set1_epi32(1)); /* most have one sender */
+    if (shared) direction = _mm512_mask_div_ps(direction, shared, direction, _mm512_cvtepi32_ps(counts));
+  }
+  _mm512_mask_storeu_ps(sum, lanes, _mm512_setzero_ps());
+  _mm256_mask_storeu_epi16(count, lanes, _mm256_setzero_si256());
+  return _mm512_mask_sub_ps(theta, touched, theta, _mm512_mul_ps(alpha, direction));
+}
+
+/* Rows of 64 in step with the blocks of the hash: everything in registers. */
+COVI_AVX512 static inline uint32_t step_64(const covi_step *s, int hashed) {
+  const covi_step c = *s; /* a copy, which stores through its pointers cannot change */
+  const __m512 alpha = _mm512_set1_ps(c.mean.alpha);
+  __m512i largest = _mm512_setzero_si512(), total[2] = {largest, largest};
+  covi_leaf leaf = {0};
+  if (hashed) leaf = *c.leaf;
+  for (int r = 0; r < c.h; r++) {
+    const float *theta = c.theta + r * c.row_elems;
+    float *out = c.out + r * c.row_elems;
+    int64_t first = c.first + r * c.row_elems, at = first % COVI_HASH_BLOCK_ELEMS;
+    const uint64_t *key0 = hashed ? leaf.key[0] + at : NULL, *key1 = hashed ? leaf.key[1] + at : NULL;
+    __m512i part[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
+    for (int i = 0; i < 64; i += LANES) {
+      __m512 x = _mm512_loadu_ps(theta + i);
+      largest = _mm512_max_epu32(largest, magnitude_of(x));
+      x = step_sixteen(x, c.sum + r * 64 + i, c.count + r * 64 + i, 0xFFFF, alpha, c.mean.divisor);
+      _mm512_storeu_ps(out + i, x);
+      if (!hashed) continue;
+      __m512i bits = _mm512_castps_si512(x);
+      hash_eight(_mm512_castsi512_si256(bits), key0 + i, key1 + i, part);
+      hash_eight(_mm512_extracti64x4_epi64(bits, 1), key0 + i + 8, key1 + i + 8, part);
+    }
+    if (hashed) hash_block(part, leaf.block_key[first / COVI_HASH_BLOCK_ELEMS], total);
+  }
+  for (int l = 0; hashed && l < 2; l++)
+    _mm512_storeu_si512(c.leaf->sum[l], _mm512_add_epi64(_mm512_loadu_si512(c.leaf->sum[l]), total[l]));
+  return _mm512_reduce_max_epu32(largest);
+}
+
+COVI_AVX512 static uint32_t avx512_step(const covi_step *s) {
+  const __m512 alpha = _mm512_set1_ps(s->mean.alpha);
+  __m512i largest = _mm512_setzero_si512();
+  if (s->w == 64 && s->row_elems % 64 == 0 && s->first % 64 == 0) return s->leaf ? step_64(s, 1) : step_64(s, 0);
+  for (int r = 0; r < s->h; r++) {
+    const float *theta = s->theta + r * s->row_elems;
+    float *out = s->out + r * s->row_elems;
+    for (int i = 0; i < s->w; i += LANES) {
+      __mmask16 lanes = lanes_of(s->w - i);
+      __m512 x = _mm512_maskz_loadu_ps(lanes, theta + i);
+      largest = _mm512_max_epu32(largest, magnitude_of(x));
+      int at = r * s->w + i;
+      _mm512_mask_storeu_ps(out + i, lanes, step_sixteen(x, s->sum + at, s->count + at, lanes, alpha, s->mean.divisor));
+    }
+    if (s->leaf) covi_leaf_add(&covi_width_avx512, s->leaf, out, s->first + r * s->row_elems, s->w);
+  }
+  return _mm512_reduce_max_epu32(largest);
 }
 
 const covi_width covi_width_avx512 = {

@@ -111,19 +111,29 @@ static void plain_hash(const float *x, int64_t n, const uint64_t *const key[2], 
   }
 }
 
-static void plain_step(float *out, const float *x, float *sum, uint16_t *count, int64_t n, const covi_mean *mean) {
-  for (int64_t i = 0; i < n; i++) {
-    float next = x[i];
-    if (count[i] > 0) {
-      float divisor = (float)(mean->divisor > 0 ? mean->divisor : count[i]);
-      float direction = sum[i] / divisor;
-      float step = mean->alpha * direction;
-      next = x[i] - step;
+static uint32_t plain_step(const covi_step *s) {
+  uint32_t largest = 0;
+  for (int r = 0; r < s->h; r++) {
+    const float *theta = s->theta + r * s->row_elems;
+    float *out = s->out + r * s->row_elems, *sum = s->sum + r * s->w;
+    uint16_t *count = s->count + r * s->w;
+    uint32_t m = plain_largest(theta, s->w);
+    largest = m > largest ? m : largest;
+    for (int i = 0; i < s->w; i++) {
+      float next = theta[i];
+      if (count[i] > 0) {
+        float divisor = (float)(s->mean.divisor > 0 ? s->mean.divisor : count[i]);
+        float direction = sum[i] / divisor;
+        float step = s->mean.alpha * direction;
+        next = theta[i] - step;
+      }
+      out[i] = next;
     }
-    out[i] = next;
+    memset(sum, 0, (size_t)s->w * sizeof *sum);
+    memset(count, 0, (size_t)s->w * sizeof *count);
+    if (s->leaf) covi_leaf_add(&covi_width_plain, s->leaf, out, s->first + r * s->row_elems, s->w);
   }
-  memset(sum, 0, (size_t)n * sizeof *sum);
-  memset(count, 0, (size_t)n * sizeof *count);
+  return largest;
 }
 
 const covi_width covi_width_plain = {

@@ -250,7 +250,7 @@ void sparse_redigest(uint8_t *payload, size_t bytes) {
 
 cov_status sparse_step(const cov_grid *grid, int G, const cov_payload_view *const *set, int n_set, float alpha,
                        int mean, int clip, const float *theta, float *out, uint8_t hash[32]) {
-  cov_outer_params params = {.alpha = alpha, .mean = (cov_mean)mean, .clip = clip};
+  cov_outer_params params = {.alpha = alpha, .mean = (cov_mean)mean, .clip = clip, .threads = 1 + n_set % 3};
   size_t bytes = (size_t)grid->n_bands * COV_LEAF_BYTES;
   uint8_t *gathered = must(malloc(bytes)), *leaves = must(malloc(bytes)), *at = gathered;
   cov_status st = COV_OK;

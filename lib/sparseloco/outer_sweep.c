@@ -1,0 +1,218 @@
+#include "sparseloco/outer_sweep.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/parallel.h"
+#include "sparseloco/fixed.h"
+#include "sparseloco/float_env.h"
+#include "sparseloco/leaf.h"
+#include "sparseloco/payload_reader.h"
+#include "sparseloco/state_hash.h"
+#include "sparseloco/width.h"
+
+/* What one thread works with. Sums and counts are zero between chunks. */
+typedef struct {
+  const covi_outer_sweep *sweep;
+  const covi_width *width;
+  const uint64_t (*block_key)[2];
+  cov_payload_reader *reader; /* [n_set]: before the next chunk of the current tensor */
+  cov_clip clip;
+  float *entry; /* [n_set * bins]: clipped tables of the current tensor */
+  covi_mean mean;
+  uint32_t *largest; /* [n] */
+  _Alignas(64) float sum[COV_CHUNK_ELEMS_MAX + COVI_LANES_MAX];
+  _Alignas(64) uint16_t count[COV_CHUNK_ELEMS_MAX + COVI_LANES_MAX];
+} outer_slot;
+
+/* What all threads share. */
+typedef struct {
+  const covi_outer_sweep *sweep;
+  outer_slot **slot; /* [threads] */
+  uint64_t (*block_key)[2];
+} outer_pass;
+
+static void free_pass(outer_pass *p) {
+  for (int i = 0; p->slot && i < p->sweep->threads; i++) {
+    outer_slot *w = p->slot[i];
+    if (!w) continue;
+    free(w->reader);
+    free(w->clip.norm);
+    free(w->clip.factor);
+    free(w->entry);
+    free(w->largest);
+    free(w);
+  }
+  free(p->slot);
+  free(p->block_key);
+}
+
+static outer_slot *create_slot(const covi_outer_sweep *s, const uint64_t (*block_key)[2]) {
+  size_t n = s->n_set > 0 ? (size_t)s->n_set : 1, bins = s->n_set > 0 ? (size_t)s->set[0]->head.bins : 0;
+  outer_slot *w = aligned_alloc(64, (sizeof *w + 63) / 64 * 64);
+  if (!w) return NULL;
+  memset(w, 0, sizeof *w);
+  w->sweep = s;
+  w->width = covi_width_get();
+  w->block_key = block_key;
+  w->mean = (covi_mean){.alpha = s->params->alpha, .divisor = s->params->mean == COV_MEAN_PAPER ? s->n_set : 0};
+  w->reader = calloc(n, sizeof *w->reader);
+  w->clip.norm = calloc(n, sizeof *w->clip.norm);
+  w->clip.factor = calloc(n, sizeof *w->clip.factor);
+  w->entry = calloc(n * bins + 1, sizeof *w->entry);
+  w->largest = calloc((size_t)s->shard->grid->n + 1, sizeof *w->largest);
+  return w;
+}
+
+static cov_status create_pass(const covi_outer_sweep *s, outer_pass *p) {
+  const cov_grid *grid = s->shard->grid;
+  int64_t n_blocks = 1;
+  *p = (outer_pass){.sweep = s};
+  for (int t = 0; t < grid->n; t++) {
+    int64_t n = (grid->tensor[t].band_elems + COVI_HASH_BLOCK_ELEMS - 1) / COVI_HASH_BLOCK_ELEMS;
+    if (n > n_blocks) n_blocks = n;
+  }
+  p->slot = calloc((size_t)s->threads, sizeof *p->slot);
+  p->block_key = calloc((size_t)n_blocks, sizeof *p->block_key);
+  int made = p->slot && p->block_key;
+  if (made) covi_block_keys(n_blocks, p->block_key);
+  for (int i = 0; made && i < s->threads; i++) {
+    outer_slot *w = p->slot[i] = create_slot(s, (const uint64_t(*)[2])p->block_key);
+    made = w && w->reader && w->clip.norm && w->clip.factor && w->entry && w->largest;
+  }
+  if (made) return COV_OK;
+  free_pass(p);
+  return COV_FAIL(COV_ENOMEM, "outer step with %d payloads on %d threads", s->n_set, s->threads);
+}
+
+/* Clip factors of tensor t, factor times value for each bin of each payload, readers before band `first`. */
+static void prepare_tensor(outer_slot *w, int t, int64_t first) {
+  const covi_outer_sweep *s = w->sweep;
+  for (int i = 0; i < s->n_set; i++)
+    cov_payload_reader_open(&w->reader[i], s->set[i], t, s->shard->part[t].band + first);
+  covi_clip_describe(s->set, s->n_set, t, s->params->clip, &w->clip);
+  for (int i = 0; i < s->n_set; i++) {
+    const float *table = s->set[i]->tensor[t].table;
+    int bins = s->set[i]->head.bins;
+    for (int b = 0; b < bins; b++) w->entry[i * bins + b] = (float)(w->clip.factor[i] * (double)table[b]);
+  }
+}
+
+/* Add payload i's next chunk. Its own positions differ, so only payloads, in ascending order, meet in a sum. */
+static void sum_payload(outer_slot *w, int i, int k) {
+  int bins = w->sweep->set[i]->head.bins;
+  uint16_t index[COV_CHUNK_ELEMS_MAX];
+  if (bins == 0) {
+    float value[COV_CHUNK_ELEMS_MAX];
+    cov_payload_reader_values(&w->reader[i], index, value);
+    for (int j = 0; j < k; j++) {
+      float clipped = (float)(w->clip.factor[i] * (double)value[j]);
+      w->sum[index[j]] = w->sum[index[j]] + clipped;
+      w->count[index[j]]++;
+    }
+    return;
+  }
+  const float *entry = w->entry + i * bins;
+  uint8_t code[COV_CHUNK_ELEMS_MAX];
+  cov_payload_reader_codes(&w->reader[i], index, code);
+  for (int j = 0; j < k; j++) {
+    w->sum[index[j]] = w->sum[index[j]] + entry[code[j]];
+    w->count[index[j]]++;
+  }
+}
+
+/* Nesterov's step: every position moves, also where nothing was sent. `velocity` is laid out as theta. */
+static uint32_t step_momentum(const covi_step *s, float *velocity, float mu) {
+  uint32_t largest = 0;
+  for (int i = 0; i < s->h * s->w; i++) {
+    int64_t at = i / s->w * s->row_elems + i % s->w;
+    uint32_t magnitude = cov_float_bits(s->theta[at]) & COV_MAGNITUDE_MASK;
+    float mean = 0;
+    if (s->count[i] > 0) {
+      float divisor = (float)(s->mean.divisor > 0 ? s->mean.divisor : s->count[i]);
+      mean = s->sum[i] / divisor;
+    }
+    float kept = mu * velocity[at];
+    velocity[at] = kept + mean;
+    float ahead = mu * velocity[at];
+    float direction = mean + ahead;
+    float step = s->mean.alpha * direction;
+    s->out[at] = s->theta[at] - step;
+    s->sum[i] = 0;
+    s->count[i] = 0;
+    largest = magnitude > largest ? magnitude : largest;
+  }
+  for (int r = 0; s->leaf && r < s->h; r++)
+    covi_leaf_add(covi_width_get(), s->leaf, s->out + r * s->row_elems, s->first + r * s->row_elems, s->w);
+  return largest;
+}
+
+/* Ask for rows [from, to) of the chunk that begins `ahead` elements from this one, while this one is decoded. */
+static void fetch_rows(const covi_step *s, int64_t ahead, int from, int to) {
+  for (int r = from; r < to; r++) {
+    for (int i = 0; i < s->w; i += 16) __builtin_prefetch(s->theta + ahead + r * s->row_elems + i, 0, 2);
+  }
+}
+
+static uint32_t step_bands(outer_slot *w, int t, int64_t first, int64_t end) {
+  const covi_outer_sweep *s = w->sweep;
+  const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
+  int64_t at = cov_shard_offset(s->shard, s->layout, t);
+  float *velocity = s->params->velocity;
+  uint32_t largest = 0;
+  if (velocity) velocity += cov_shard_offset(s->shard, COV_LAYOUT_SHARD, t);
+  prepare_tensor(w, t, first);
+  for (int64_t b = first; b < end; b++) {
+    covi_leaf leaf;
+    covi_leaf_open(&leaf, w->block_key);
+    for (int64_t x = 0; x < gt->X; x++) {
+      int64_t in_band = x * gt->w, elem = b * gt->band_elems + in_band;
+      covi_step step = {.theta = s->theta + at + elem,
+                        .out = s->out + at + elem,
+                        .row_elems = gt->X * gt->w,
+                        .first = in_band,
+                        .h = gt->h,
+                        .w = gt->w,
+                        .sum = w->sum,
+                        .count = w->count,
+                        .mean = w->mean,
+                        .leaf = s->leaves ? &leaf : NULL};
+      int64_t ahead = x + 1 < gt->X ? gt->w : gt->band_elems - in_band;
+      for (int i = 0; i < s->n_set; i++) {
+        fetch_rows(&step, ahead, gt->h * i / s->n_set, gt->h * (i + 1) / s->n_set);
+        sum_payload(w, i, gt->k);
+      }
+      uint32_t m = velocity ? step_momentum(&step, velocity + elem, s->params->momentum) : w->width->step(&step);
+      if (m > largest) largest = m;
+    }
+    if (s->leaves) covi_leaf_close(&leaf, s->leaves + (s->shard->part[t].leaf + b) * COV_LEAF_BYTES);
+  }
+  return largest;
+}
+
+/* Each thread takes its share of every tensor. */
+static void run_slot(void *context, int slot, int parts) {
+  const outer_pass *p = context;
+  const cov_shard *shard = p->sweep->shard;
+  cov_float_env env;
+  cov_float_env_enter(&env);
+  for (int t = 0; t < shard->grid->n; t++) {
+    int64_t n = shard->part[t].n_bands, first = n * slot / parts, end = n * (slot + 1) / parts;
+    if (first < end) p->slot[slot]->largest[t] = step_bands(p->slot[slot], t, first, end);
+  }
+  cov_float_env_leave(&env);
+}
+
+cov_status covi_outer_step(const covi_outer_sweep *s, uint32_t *largest) {
+  outer_pass p;
+  COV_TRY(create_pass(s, &p));
+  cov_parallel_run(s->threads, run_slot, &p);
+  for (int t = 0; t < s->shard->grid->n; t++) {
+    largest[t] = 0;
+    for (int i = 0; i < s->threads; i++) {
+      if (p.slot[i]->largest[t] > largest[t]) largest[t] = p.slot[i]->largest[t];
+    }
+  }
+  free_pass(&p);
+  return COV_OK;
+}
