@@ -38,6 +38,10 @@ static cov_status open_rounds(bench_rounds *r) {
   const cov_params *params = &r->model->params;
   cov_outer_settings set;
   cov_outer_settings_of(cfg, &set);
+  if (set.strategy == COV_STRATEGY_DEMO) {
+    return COV_FAIL(COV_EUSAGE,
+                    "the codec is measured without the transform of strategy demo; leave sync.strategy out");
+  }
   r->strategy = set.strategy;
   r->quant = set.quant;
   cov_outer_params_of(cfg, &r->step);

@@ -18,8 +18,9 @@ static void set_schedule(const cov_config *c, cov_schedule *s) {
 }
 
 static void set_optimizer(const cov_config *c, cov_optimizer_config *o) {
-  static const cov_optimizer_kind kinds[] = {
-      [COV_CFG_OPTIMIZER_ADAMW] = COV_OPTIMIZER_ADAMW, [COV_CFG_OPTIMIZER_MUON] = COV_OPTIMIZER_MUON};
+  static const cov_optimizer_kind kinds[] = {[COV_CFG_OPTIMIZER_ADAMW] = COV_OPTIMIZER_ADAMW,
+                                             [COV_CFG_OPTIMIZER_MUON] = COV_OPTIMIZER_MUON,
+                                             [COV_CFG_OPTIMIZER_SGD] = COV_OPTIMIZER_SGD};
   static const cov_muon_scale scales[] = {
       [COV_CFG_MUON_SCALE_RMS] = COV_MUON_SCALE_RMS, [COV_CFG_MUON_SCALE_SHAPE] = COV_MUON_SCALE_SHAPE};
   o->kind = kinds[c->train.optimizer];
@@ -63,7 +64,8 @@ void cov_outer_settings_of(const cov_config *c, cov_outer_settings *out) {
   static const cov_combine combine[] = {[COV_CFG_STRATEGY_SPARSELOCO] = COV_COMBINE_SPARSELOCO,
                                         [COV_CFG_STRATEGY_DENSE] = COV_COMBINE_DENSE,
                                         [COV_CFG_STRATEGY_DILOCO] = COV_COMBINE_DILOCO,
-                                        [COV_CFG_STRATEGY_INT8] = COV_COMBINE_INT8};
+                                        [COV_CFG_STRATEGY_INT8] = COV_COMBINE_INT8,
+                                        [COV_CFG_STRATEGY_DEMO] = COV_COMBINE_DEMO};
   *out = (cov_outer_settings){.topk = (int)c->sync.topk,
                               .beta = (float)c->sync.ef_decay,
                               .momentum = (float)c->sync.outer_momentum,

@@ -42,6 +42,13 @@ static cov_status create_buffers(cov_outer *outer) {
   return buffer(COV_MEM_SCRATCH, (size_t)outer->grid.n_bands * COV_LEAF_BYTES, &outer->ordered);
 }
 
+static cov_status create_demo(cov_outer *outer, const cov_config *cfg) {
+  void *p;
+  COV_TRY(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_OUTER, sizeof *outer->demo, &p));
+  outer->demo = p;
+  return cov_demo_create(&outer->part, cfg->sync.demo_sign, 1, outer->demo);
+}
+
 cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_wait *how, cov_outer *outer) {
   const cov_config *cfg = &app->cfg;
   cov_outer_settings set;
@@ -57,8 +64,11 @@ cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_
   cov_outer_params_of(cfg, &outer->step);
   COV_TRY(cov_grid_create(&app->params, (int)cfg->sync.chunk, set.topk, &outer->grid));
   COV_TRY(cov_shard_create(&outer->grid, outer->shard, outer->shards, &outer->part));
-  const cov_encoder_params params = {
-      .quant = outer->quant, .beta = set.beta, .theta_layout = COV_LAYOUT_SPAN, .feedback_layout = COV_LAYOUT_SHARD};
+  if (set.strategy == COV_STRATEGY_DEMO) COV_TRY(create_demo(outer, cfg));
+  const cov_encoder_params params = {.quant = outer->quant,
+                                     .beta = set.beta,
+                                     .theta_layout = outer->demo ? COV_LAYOUT_SHARD : COV_LAYOUT_SPAN,
+                                     .feedback_layout = COV_LAYOUT_SHARD};
   COV_TRY(cov_encoder_create(&outer->part, &params, &outer->encoder));
   outer->payload_bytes_max = cov_payload_bytes_max(&outer->grid, &outer->quant);
   return create_buffers(outer);
@@ -66,6 +76,8 @@ cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_
 
 void cov_outer_destroy(cov_outer *outer) {
   cov_encoder_destroy(&outer->encoder);
+  if (outer->demo) cov_demo_destroy(outer->demo);
+  cov_mem_free(outer->demo);
   cov_shard_destroy(&outer->part);
   cov_grid_destroy(&outer->grid);
   cov_mem_free(outer->feedback);
@@ -122,8 +134,13 @@ cov_status cov_outer_init(cov_outer *outer, uint64_t seed) {
 cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload, size_t *bytes) {
   const cov_reducer reducer = {.reduce = reduce_over_shards, .context = outer};
   size_t counts[64], piece_bytes, pieces_bytes = 0;
-  COV_TRY(cov_encoder_encode(outer->encoder, cov_segment_start(outer->segment), cov_segment_work(outer->segment),
-                             outer->feedback, &reducer));
+  const float *from = cov_segment_start(outer->segment), *to = cov_segment_work(outer->segment);
+  if (outer->demo) {
+    cov_demo_project(outer->demo, from, to);
+    from = outer->demo->zero;
+    to = outer->demo->coefficients;
+  }
+  COV_TRY(cov_encoder_encode(outer->encoder, from, to, outer->feedback, &reducer));
   piece_bytes = cov_encoder_piece(outer->encoder, outer->piece);
   COV_TRY(cov_coll_gatherv(outer->comm, 0, outer->piece, piece_bytes, outer->pieces, outer->pieces_bytes_max, counts,
                            &outer->how));
@@ -162,6 +179,14 @@ static cov_status open_own(const cov_outer *outer, const cov_app *app, const cov
   return cov_payload_check(sent->bytes, sent->n, &expect, view);
 }
 
+/* out <- theta - alpha D. */
+static cov_status apply(cov_outer *outer, const cov_payload_view *const *views, int n, const cov_outer_params *step,
+                        float *out, uint8_t *leaves) {
+  const float *theta = cov_segment_theta(outer->segment);
+  if (outer->demo) return cov_demo_apply(outer->demo, views, n, step, theta, out, leaves);
+  return cov_outer_apply(&outer->part, views, n, step, theta, out, COV_LAYOUT_SPAN, leaves);
+}
+
 static cov_status keep_payload(cov_outer *outer, const cov_app *app, const cov_payload_view *own, int n_peers) {
   cov_payload_bytes sent = {0};
   cov_payload_view copy = {0};
@@ -178,8 +203,8 @@ static cov_status keep_payload(cov_outer *outer, const cov_app *app, const cov_p
     own = &copy;
   }
   if (st == COV_OK) {
-    st = cov_keep_payload(&outer->part, own, &outer->step, peers, cov_segment_theta(outer->segment),
-                          cov_segment_start(outer->segment));
+    const cov_outer_params step = cov_keep_step(&outer->step, peers);
+    st = apply(outer, &own, 1, &step, cov_segment_start(outer->segment), NULL);
   }
   cov_payload_close(&copy);
   if (outer->shard != 0) cov_mem_free(sent.bytes);
@@ -214,7 +239,7 @@ cov_status cov_outer_finish(cov_outer *outer, const cov_payload_view *const *vie
   float *theta = cov_segment_theta(outer->segment);
   if (outer->shard == 0) cov_segment_theta_lock(outer->segment);
   COV_TRY(cov_coll_barrier(outer->comm, &outer->how));
-  cov_status st = cov_outer_apply(&outer->part, views, n, &outer->step, theta, theta, COV_LAYOUT_SPAN, outer->leaves);
+  cov_status st = apply(outer, views, n, &outer->step, theta, outer->leaves);
   COV_TRY(cov_agree(outer->comm, st, &outer->how));
   if (outer->shard == 0) cov_segment_theta_unlock(outer->segment, round);
   if (rejected) cov_payload_give_back(rejected, &outer->part, outer->feedback, COV_LAYOUT_SHARD);

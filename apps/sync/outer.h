@@ -12,6 +12,7 @@
 #define COVENANT_APPS_SYNC_OUTER_H
 
 #include "common/context.h"
+#include "sparseloco/demo.h"
 #include "sparseloco/encoder.h"
 #include "sparseloco/outer.h"
 #include "sparseloco/payload.h"
@@ -33,6 +34,7 @@ typedef struct {
   cov_quant_params quant;
   cov_encoder *encoder;
   cov_outer_params step;
+  cov_demo *demo;  /* owned; NULL with any other strategy */
   float *feedback; /* error feedback of the own bands, COV_LAYOUT_SHARD */
   float *velocity; /* outer momentum, likewise; NULL if the strategy keeps none */
   uint16_t strategy;

@@ -30,7 +30,7 @@ static void list_pieces(cov_moments *m, const float *base) {
 cov_status cov_moments_open(cov_app *app, cov_segment *segment, cov_inner *inner, cov_moments *m) {
   *m = (cov_moments){
       .app = app, .segment = segment, .optimizer = cov_inner_optimizer(inner), .layout = cov_inner_layout(inner)};
-  m->pieces = calloc((size_t)m->optimizer->n_parts, sizeof *m->pieces);
+  m->pieces = calloc((size_t)m->optimizer->n_parts + 1, sizeof *m->pieces);
   if (!m->pieces) return COV_FAIL(COV_ENOMEM, "no memory to list the tensors of a checkpoint");
   return cov_saver_create(&m->saver);
 }

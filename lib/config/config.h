@@ -29,10 +29,10 @@ enum {
 #define COV_CFG_DTYPE_LIST(X)     X(DTYPE, AUTO, "auto") X(DTYPE, FP32, "fp32")
 #define COV_CFG_GATHER_LIST(X)    X(GATHER, SHARED, "shared") X(GATHER, MPI, "mpi")
 #define COV_CFG_BACKEND_LIST(X)   X(BACKEND, CPU, "cpu") X(BACKEND, REF, "ref")
-#define COV_CFG_OPTIMIZER_LIST(X)  X(OPTIMIZER, ADAMW, "adamw") X(OPTIMIZER, MUON, "muon")
+#define COV_CFG_OPTIMIZER_LIST(X)  X(OPTIMIZER, ADAMW, "adamw") X(OPTIMIZER, MUON, "muon") X(OPTIMIZER, SGD, "sgd")
 #define COV_CFG_MUON_SCALE_LIST(X) X(MUON_SCALE, RMS, "rms") X(MUON_SCALE, SHAPE, "shape")
 #define COV_CFG_STRATEGY_LIST(X) \
-  X(STRATEGY, SPARSELOCO, "sparseloco") X(STRATEGY, DENSE, "dense") X(STRATEGY, DILOCO, "diloco") X(STRATEGY, INT8, "int8")
+  X(STRATEGY, SPARSELOCO, "sparseloco") X(STRATEGY, DENSE, "dense") X(STRATEGY, DILOCO, "diloco") X(STRATEGY, INT8, "int8") X(STRATEGY, DEMO, "demo")
 #define COV_CFG_QUANTIZER_LIST(X) X(QUANTIZER, REFERENCE, "reference") X(QUANTIZER, SIGN1, "sign1") X(QUANTIZER, NONE, "none")
 #define COV_CFG_AGGREGATE_LIST(X) X(AGGREGATE, SENDERS, "senders") X(AGGREGATE, PAPER, "paper")
 #define COV_CFG_KEEP_LIST(X)      X(KEEP, PAYLOAD, "payload") X(KEEP, PROGRESS, "progress")
@@ -96,6 +96,7 @@ typedef struct {
     int64_t inner_steps, topk, chunk, bins, hash_every, delay, delay_from;
     int strategy, quantizer, aggregate, clip, delay_keep;
     double range_sigma, ef_decay, outer_lr, outer_momentum;
+    bool demo_sign;
   } sync;
   struct {
     int carrier, topology;

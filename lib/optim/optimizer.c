@@ -25,9 +25,12 @@ static int append_part(cov_optimizer *o, const char *group, int tensor) {
 
 static void lay_out(cov_optimizer *o) {
   const cov_params *params = o->params;
+  for (int t = 0; t < params->n; t++) o->second[t] = -1;
+  if (o->config.kind == COV_OPTIMIZER_SGD) return;
   for (int t = 0; t < params->n; t++) append_part(o, muon_moves(o, &params->item[t]) ? "muon.m" : "adamw.m", t);
-  for (int t = 0; t < params->n; t++)
-    o->second[t] = muon_moves(o, &params->item[t]) ? -1 : append_part(o, "adamw.v", t);
+  for (int t = 0; t < params->n; t++) {
+    if (!muon_moves(o, &params->item[t])) o->second[t] = append_part(o, "adamw.v", t);
+  }
 }
 
 static int64_t scratch_elems(const cov_optimizer *o) {
@@ -65,6 +68,13 @@ void cov_optimizer_destroy(cov_optimizer *o) {
   *o = (cov_optimizer){0};
 }
 
+static cov_status sgd_step(const cov_adamw_config *c, const cov_param *t, const cov_ops *ops, const cov_place *place,
+                           float *w, const float *grad, double lr, double grad_scale) {
+  const double decay = t->decay && !(c->exempt_vectors && t->dims == 1) ? c->decay : 0.0;
+  if (ops->blend(place, w, grad, t->elems, (float)(1.0 - lr * decay), (float)(-lr * grad_scale)) == 0) return COV_OK;
+  return COV_FAIL(COV_EBUG, "%s: blend refused %s (%lld elements)", ops->name, t->name, (long long)t->elems);
+}
+
 cov_status cov_optimizer_step(cov_optimizer *o, const cov_ops *ops, const cov_place *place, float *theta, float *grad,
                               double lr, double grad_scale) {
   const cov_optimizer_config *c = &o->config;
@@ -76,7 +86,12 @@ cov_status cov_optimizer_step(cov_optimizer *o, const cov_ops *ops, const cov_pl
   const double adamw_lr = c->kind == COV_OPTIMIZER_MUON ? lr * c->muon.adamw_lr_ratio : lr;
   for (int t = 0; t < o->params->n; t++) {
     const cov_param *p = &o->params->item[t];
-    float *w = theta + p->offset, *g = grad + p->offset, *m = o->state + o->part[t].offset;
+    float *w = theta + p->offset, *g = grad + p->offset;
+    if (c->kind == COV_OPTIMIZER_SGD) {
+      COV_TRY(sgd_step(&c->adamw, p, ops, place, w, g, lr, grad_scale));
+      continue;
+    }
+    float *m = o->state + o->part[t].offset;
     if (o->second[t] < 0) {
       COV_TRY(cov_muon_step(&c->muon, p, ops, place, w, m, g, lr, grad_scale, o->scratch));
     } else {

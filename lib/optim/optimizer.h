@@ -1,6 +1,7 @@
-/* The inner optimiser over the canonical parameter space: AdamW on every tensor, or Muon on the matrices and AdamW on
- * the rest. Its state is arrays of fp32 laid out as tensors, each under the name that it has in a checkpoint, and the
- * number of steps taken; it is kept across outer steps. All functions are Local. */
+/* The inner optimiser over the canonical parameter space: AdamW on every tensor, Muon on the matrices and AdamW on the
+ * rest, or plain SGD, w <- (1 - lr decay) w - lr g, which has no state. The state is arrays of fp32 laid out as
+ * tensors, each under the name that it has in a checkpoint, and the number of steps taken; it is kept across outer
+ * steps. All functions are Local. */
 #ifndef COVENANT_OPTIM_OPTIMIZER_H
 #define COVENANT_OPTIM_OPTIMIZER_H
 
@@ -12,12 +13,12 @@
 #include "optim/adamw.h"
 #include "optim/muon.h"
 
-typedef enum { COV_OPTIMIZER_ADAMW, COV_OPTIMIZER_MUON } cov_optimizer_kind;
+typedef enum { COV_OPTIMIZER_ADAMW, COV_OPTIMIZER_MUON, COV_OPTIMIZER_SGD } cov_optimizer_kind;
 
 typedef struct {
   cov_optimizer_kind kind;
-  cov_adamw_config adamw;
-  cov_muon_config muon; /* read with kind MUON only */
+  cov_adamw_config adamw; /* of SGD: decay and exempt_vectors only */
+  cov_muon_config muon;   /* read with kind MUON only */
 } cov_optimizer_config;
 
 /* One array of the state. */
@@ -34,7 +35,7 @@ typedef struct {
   int64_t state_elems;
   cov_optimizer_part *part; /* [n_parts], owned: first moments in table order, then second ones */
   int n_parts;
-  int *second;    /* [params->n], owned: part with the second moment of a tensor; -1: Muon moves it */
+  int *second;    /* [params->n], owned: part with the second moment of a tensor; -1: it has none */
   float *scratch; /* Muon's, owned, COV_MEM_SCRATCH */
   int64_t step;   /* steps taken; with `state` all there is to checkpoint */
 } cov_optimizer;

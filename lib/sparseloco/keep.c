@@ -1,11 +1,14 @@
 #include "sparseloco/keep.h"
 
-cov_status cov_keep_payload(const cov_shard *shard, const cov_payload_view *own, const cov_outer_params *step,
-                            int n_peers, const float *theta, float *start) {
+cov_outer_params cov_keep_step(const cov_outer_params *step, int n_peers) {
   COV_ASSERT(n_peers >= 1);
-  cov_outer_params alone = {.alpha = step->alpha, .mean = COV_MEAN_SENDERS};
+  cov_outer_params alone = *step;
+  alone.mean = COV_MEAN_SENDERS;
   if (step->mean == COV_MEAN_PAPER) alone.alpha = step->alpha / (float)n_peers;
-  return cov_outer_apply(shard, &own, 1, &alone, theta, start, COV_LAYOUT_SPAN, NULL);
+  alone.clip = 0;
+  alone.momentum = 0;
+  alone.velocity = NULL;
+  return alone;
 }
 
 void cov_keep_progress(const cov_shard *shard, const float *theta, const float *theta_end, float *start) {

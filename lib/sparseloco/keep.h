@@ -12,11 +12,10 @@
 
 #include "sparseloco/outer.h"
 
-/** start[span] <- theta[span] - alpha c Q on the own bands. `own`: this peer's checked payload; `step`: as for
- *  cov_outer_apply, whose clipping and momentum play no part; n_peers >= 1 is the R of the mean over all. With one
- *  peer, no clipping and no momentum the result has the bits of the outer step. Errors as of cov_outer_apply. */
-cov_status cov_keep_payload(const cov_shard *shard, const cov_payload_view *own, const cov_outer_params *step,
-                            int n_peers, const float *theta, float *start);
+/** The outer step of `payload`: cov_outer_apply with these parameters on this peer's checked payload alone, from theta
+ *  into start. `step`: as of the real one, whose clipping and momentum play no part here; n_peers >= 1 is the R of the
+ *  mean over all. With one peer, no clipping and no momentum the result has the bits of the real step. */
+cov_outer_params cov_keep_step(const cov_outer_params *step, int n_peers);
 /** start[span] <- theta[span] - (start[span] - theta_end[span]) on the own bands. */
 void cov_keep_progress(const cov_shard *shard, const float *theta, const float *theta_end, float *start);
 

@@ -15,6 +15,7 @@ static const strategy strategies[] = {
     [COV_COMBINE_SPARSELOCO] = {.id = COV_STRATEGY_SPARSELOCO},
     [COV_COMBINE_DENSE] = {.id = COV_STRATEGY_DENSE, .whole = true, .quant = COV_QUANT_NONE},
     [COV_COMBINE_DILOCO] = {.id = COV_STRATEGY_DILOCO, .whole = true, .momentum = true, .quant = COV_QUANT_NONE},
+    [COV_COMBINE_DEMO] = {.id = COV_STRATEGY_DEMO},
     [COV_COMBINE_INT8] = {.id = COV_STRATEGY_DENSE, .whole = true, .quant = COV_QUANT_REFERENCE, .bins = 256},
 };
 

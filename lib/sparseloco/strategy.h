@@ -6,6 +6,8 @@
  *   int8         every value as one of 256 bins around the tensor's mean, without error feedback (as INTELLECT-1 did);
  *                plain averaging
  *
+ *   demo         as sparseloco, on the cosine transform of each chunk (sparseloco/demo.h)
+ *
  * Dense strategies send whole chunks, so a payload has no indices; everything else (format, checks, agreement, fixed
  * order of summation, state hash) is the same code. All functions are Local. */
 #ifndef COVENANT_SPARSELOCO_STRATEGY_H
@@ -13,7 +15,13 @@
 
 #include "sparseloco/payload.h"
 
-typedef enum { COV_COMBINE_SPARSELOCO, COV_COMBINE_DENSE, COV_COMBINE_DILOCO, COV_COMBINE_INT8 } cov_combine;
+typedef enum {
+  COV_COMBINE_SPARSELOCO,
+  COV_COMBINE_DENSE,
+  COV_COMBINE_DILOCO,
+  COV_COMBINE_INT8,
+  COV_COMBINE_DEMO
+} cov_combine;
 
 /* What the outer path needs to know. Set to what the configuration says, then settled by the strategy. */
 typedef struct {

@@ -27,9 +27,9 @@ static void final_hash(char hash[65]) {
 
 static void each_strategy_ends_in_bits_of_its_own(void **state) {
   (void)state;
-  static const char *const strategy[] = {"sparseloco", "dense", "diloco", "int8"};
-  char hash[4][65], setting[64];
-  for (int i = 0; i < 4; i++) {
+  static const char *const strategy[] = {"sparseloco", "dense", "diloco", "int8", "demo"};
+  char hash[5][65], setting[64];
+  for (int i = 0; i < 5; i++) {
     snprintf(setting, sizeof setting, "sync.strategy=%s", strategy[i]);
     launch(strategy[i], (const char *const[]){setting, "run.eval_ranks=0", NULL}, "done");
     final_hash(hash[i]);
@@ -49,10 +49,27 @@ static void momentum_survives_a_resume(void **state) {
   assert_string_equal(resumed, straight);
 }
 
+/* DeMo as its authors have it: no inner optimiser, one step a round, the sign of the aggregate. Its error feedback is
+ * in coefficients, and plain SGD has no state: both go through checkpoints. */
+static void demo_without_inner_steps_survives_a_resume(void **state) {
+  (void)state;
+#define DEMO                                                                                                       \
+  "sync.strategy=demo", "sync.demo_sign=true", "sync.inner_steps=1", "sync.outer_lr=0.003", "train.optimizer=sgd", \
+      "train.lr=1", "run.eval_ranks=0"
+  char straight[65], resumed[65];
+  launch("demo-straight", (const char *const[]){DEMO, NULL}, "done");
+  final_hash(straight);
+  launch("demo-halves", (const char *const[]){DEMO, "run.stop_after=3", "run.sync_ranks=2", NULL}, "stopped");
+  launch("demo-halves", (const char *const[]){DEMO, "run.sync_ranks=3", NULL}, "done");
+  final_hash(resumed);
+  assert_string_equal(resumed, straight);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(each_strategy_ends_in_bits_of_its_own),
       cmocka_unit_test(momentum_survives_a_resume),
+      cmocka_unit_test(demo_without_inner_steps_survives_a_resume),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);
 }

@@ -263,6 +263,35 @@ static void muon_keeps_one_moment_of_a_matrix(void **state) {
   cov_params_destroy(&params);
 }
 
+static void sgd_follows_its_formula_without_any_state(void **state) {
+  (void)state;
+  const cov_ops *tables[] = {cov_ops_ref(), cov_ops_cpu()};
+  for (int i = 0; i < 2; i++) {
+    cov_optimizer_config config;
+    cov_optimizer optimizer;
+    cov_params params;
+    float theta[SPAN], before[SPAN], grad[SPAN];
+    make_params(&params);
+    fill(&params, theta, 1);
+    fill(&params, grad, 2);
+    memcpy(before, theta, sizeof before);
+    cov_optimizer_config_default(&config);
+    config.kind = COV_OPTIMIZER_SGD;
+    config.adamw.exempt_vectors = 1;
+    assert_ok(cov_optimizer_create(&config, &params, COV_SPACE_HOST, &optimizer));
+    assert_int_equal(optimizer.state_elems, 0);
+    assert_int_equal(optimizer.n_parts, 0);
+    assert_ok(cov_optimizer_step(&optimizer, tables[i], &host, theta, grad, 0.5, 0.25));
+    for (int e = 0; e < SPAN; e++) {
+      double keep = e < params.item[1].offset ? 1 - 0.5 * 0.1 : 1; /* the gain is exempt from decay */
+      assert_float_equal(theta[e], keep * (double)before[e] - 0.5 * 0.25 * (double)grad[e], 1e-6);
+    }
+    assert_int_equal(optimizer.step, 1);
+    cov_optimizer_destroy(&optimizer);
+    cov_params_destroy(&params);
+  }
+}
+
 static void the_norm_covers_all_tensors_without_overflow(void **state) {
   (void)state;
   cov_params params;
@@ -331,6 +360,7 @@ int main(void) {
       cmocka_unit_test(newton_schulz_makes_singular_values_one),
       cmocka_unit_test(muon_moves_matrices_only),
       cmocka_unit_test(muon_keeps_one_moment_of_a_matrix),
+      cmocka_unit_test(sgd_follows_its_formula_without_any_state),
       cmocka_unit_test(the_norm_covers_all_tensors_without_overflow),
       cmocka_unit_test(the_clip_factor_is_torchs),
       cmocka_unit_test(numbers_that_are_none_stop_the_run),

@@ -48,8 +48,10 @@ static float *keep(int rule, int G, cov_mean mean, int n_peers) {
   for (int g = 0; g < G; g++) {
     cov_shard shard;
     assert_ok(cov_shard_create(&grid, g, G, &shard));
+    const cov_payload_view *set[] = {&own};
+    const cov_outer_params alone = cov_keep_step(&step, n_peers);
     if (rule == PROGRESS) cov_keep_progress(&shard, theta, end, start);
-    else assert_ok(cov_keep_payload(&shard, &own, &step, n_peers, theta, start));
+    else assert_ok(cov_outer_apply(&shard, set, 1, &alone, theta, start, COV_LAYOUT_SPAN, NULL));
     cov_shard_destroy(&shard);
   }
   return start;
