@@ -17,6 +17,7 @@ typedef struct {
   int64_t steps;  /* step: optimiser steps a repetition; 0: as many as half a second takes */
   int64_t rounds; /* codec: rounds that are trained, the last one is encoded and measured; 1 from a run's checkpoint */
   int64_t round;  /* codec with `run`: the checkpoint's; -1: the newest */
+  int64_t ranks;  /* fsdp: ranks that share the replica out */
   int64_t size;   /* gemm: edge of the square product */
   int64_t bytes;  /* of an array (stream) or of all states together (codec); 0: four times the last-level cache */
   const char *data; /* prepared folder to train on; NULL: tokens made up here */
@@ -28,6 +29,7 @@ typedef struct {
 #define BENCH_LIST(X)                                                                                     \
   X(gemm,   "matrix products: a large square one, and those of the model")                                \
   X(step,   "one optimiser step, against the rate of its own matrix products")                            \
+  X(fsdp,   "steps of a replica shared out over ranks, against one rank with as many threads")             \
   X(codec,  "bits a value, and speed of encoding, aggregating and hashing, against the memory's")         \
   X(stream, "memory bandwidth: copy, triad, and the access pattern of the encoder")
 /* clang-format on */

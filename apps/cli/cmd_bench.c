@@ -18,7 +18,7 @@ static const struct {
 } benches[] = {
 #define ROW(name, help) {#name, help, bench_##name},
     BENCH_LIST(ROW)};
-enum { N_BENCHES = sizeof benches / sizeof *benches, N_FLAGS = 10, PATH_BYTES = 4096 };
+enum { N_BENCHES = sizeof benches / sizeof *benches, N_FLAGS = 11, PATH_BYTES = 4096 };
 
 static void write_help(const cov_args_program *program) {
   cov_args_help(program, stdout);
@@ -53,6 +53,7 @@ static cov_status check_request(bench_request *q, int64_t threads) {
   COV_TRY(check_range("--steps", q->steps, 0, 100000));
   COV_TRY(check_range("--rounds", q->rounds, 1, 10000));
   COV_TRY(check_range("--round", q->round, -1, 10000000));
+  COV_TRY(check_range("--ranks", q->ranks, 2, 1024));
   COV_TRY(check_range("--size", q->size, 16, 32768));
   if (q->bytes != 0) COV_TRY(check_range("--bytes", q->bytes, 4096, (int64_t)1 << 40));
   COV_TRY(check_range("--threads", threads, 0, 1024));
@@ -119,7 +120,7 @@ static cov_status run(int which, const bench_request *q, bool json) {
 }
 
 int cmd_bench(int argc, char **argv) {
-  bench_request q = {.reps = 5, .rounds = 4, .round = -1, .size = 2048};
+  bench_request q = {.reps = 5, .rounds = 4, .round = -1, .ranks = 2, .size = 2048};
   bool json = false, answered = false;
   int64_t threads = 0;
   int which = 0;
@@ -127,11 +128,12 @@ int cmd_bench(int argc, char **argv) {
       {"--json", NULL, COV_FLAG_SWITCH, &json, "one line of JSON instead of a table"},
       {"--reps", "N", COV_FLAG_INT, &q.reps, "repetitions; medians are over these (5)"},
       {"--threads", "N", COV_FLAG_INT, &threads, "the same as train.threads=N (1)"},
-      {"--steps", "N", COV_FLAG_INT, &q.steps, "step: optimiser steps a repetition (half a second's)"},
+      {"--steps", "N", COV_FLAG_INT, &q.steps, "step, fsdp: optimiser steps a repetition"},
       {"--rounds", "N", COV_FLAG_INT, &q.rounds, "codec: rounds trained first (4)"},
+      {"--ranks", "N", COV_FLAG_INT, &q.ranks, "fsdp: ranks that share the replica (2)"},
       {"--size", "N", COV_FLAG_INT, &q.size, "gemm: edge of the square product (2048)"},
       {"--bytes", "N", COV_FLAG_INT, &q.bytes, "stream, codec: bytes of an array (4 x last-level cache)"},
-      {"--data", "DIR", COV_FLAG_TEXT, &q.data, "step, codec: prepared data instead of made-up tokens"},
+      {"--data", "DIR", COV_FLAG_TEXT, &q.data, "step, fsdp, codec: prepared data instead of made-up tokens"},
       {"--run", "DIR", COV_FLAG_TEXT, &q.run, "codec: the next round of a run, from its checkpoints"},
       {"--round", "N", COV_FLAG_INT, &q.round, "codec --run: from the newest checkpoint up to this (any)"},
   };
@@ -143,6 +145,7 @@ int cmd_bench(int argc, char **argv) {
       .usage = "NAME [--json] [--reps N] [-c FILE]... [key=value]...",
       .examples = "  covenant bench step --json\n"
                   "  covenant bench step -c configs/presets/bench-20m.yaml --threads 2\n"
+                  "  covenant bench fsdp -c configs/presets/bench-125m.yaml --json\n"
                   "  covenant bench codec run.peers=8 --rounds 20\n"
                   "  covenant bench codec --run runs/quickstart\n",
       .flags = flags,

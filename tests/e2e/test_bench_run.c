@@ -89,10 +89,28 @@ static void it_says_what_is_missing(void **state) {
   assert_non_null(strstr(text, "another model"));
 }
 
+/* It starts itself under mpirun: one report from all ranks, and what cannot be is refused. */
+static void ranks_report_once(void **state) {
+  (void)state;
+  assert_int_equal(tool("bench fsdp --json --reps 2 --ranks 3 data.batch_seqs=6 data.micro_batch_seqs=3 model.dim=32 "
+                        "model.layers=1 model.seq_len=16"),
+                   0);
+  const char *first = strstr(text, "{\"bench\": \"fsdp\"");
+  assert_non_null(first);
+  assert_null(strstr(first + 10, "\"bench\""));
+  assert_true(number("ranks") == 3 && number("one_threads") == 3 && number("micro_batch_seqs") == 2);
+  assert_true(number("tokens_per_step") == 6 * 16);
+  assert_true(fabs(number("shared_tokens_per_s") / number("one_tokens_per_s") / number("ratio") - 1) < 1e-6);
+  assert_true(fabs(number("mpi_tokens_per_s") / number("one_tokens_per_s") / number("ratio_mpi") - 1) < 1e-6);
+  assert_int_equal(tool("bench fsdp --ranks 3 data.batch_seqs=4"), 2);
+  assert_non_null(strstr(text, "does not divide over 3 ranks"));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_next_round_is_the_runs_own),
       cmocka_unit_test(it_says_what_is_missing),
+      cmocka_unit_test(ranks_report_once),
   };
   return cmocka_run_group_tests(tests, prepare, tear_down);
 }
