@@ -6,10 +6,10 @@
 
 extern const covi_loops covi_loops_baseline;
 #ifdef COVENANT_X86
-extern const covi_loops covi_loops_avx2, covi_loops_avx512;
+extern const covi_loops covi_loops_avx2, covi_loops_avx512, covi_loops_avx512bf16;
 #endif
 
-enum { WIDTHS = 3 };
+enum { WIDTHS = 4 };
 
 /* The tables that this processor can run, widest first. */
 static int list_usable(const covi_loops *usable[WIDTHS]) {
@@ -17,6 +17,7 @@ static int list_usable(const covi_loops *usable[WIDTHS]) {
 #ifdef COVENANT_X86
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl")) {
+    if (__builtin_cpu_supports("avx512bf16")) usable[n++] = &covi_loops_avx512bf16;
     usable[n++] = &covi_loops_avx512;
   }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) usable[n++] = &covi_loops_avx2;

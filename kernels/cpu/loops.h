@@ -18,6 +18,16 @@ typedef struct {
   float eps, grad_scale;
 } covi_adamw_step;
 
+/** Arguments of attention, as in ops.h; only what the pass needs is set. */
+typedef struct {
+  int64_t B, T, H, K, E, ldq, ldk, ldv;
+  const void *q, *k, *v, *dout, *out;
+  const float *lse;
+  void *dq, *dk, *dv;
+  void *out_to; /* of the forward pass */
+  float *lse_to;
+} covi_attention;
+
 /** Loops over activations; `void *` points to elements of the table's type. Sums are taken in f32. */
 typedef struct {
   void (*add)(void *y, const void *x, int64_t n);
@@ -38,6 +48,13 @@ typedef struct {
    *  grad_scale * (softmax - one-hot). */
   double (*cross_entropy)(void *dx, float *x, int64_t V, int32_t target, float grad_scale);
 
+  /** All query heads of one pair (sequence, key/value head), pair in [0, B K). scratch: on a cache line, as many bytes
+   *  as the functions below say; different calls may share nothing. */
+  void (*attention_forward)(const covi_attention *a, int64_t pair, void *scratch);
+  void (*attention_backward)(const covi_attention *a, int64_t pair, void *scratch);
+  int64_t (*attention_forward_bytes)(int64_t T, int64_t E);
+  int64_t (*attention_backward_bytes)(int64_t T, int64_t E);
+
   /** y = x, rounded. */
   void (*narrow)(void *y, const float *x, int64_t n);
   /** y += x. */
@@ -45,7 +62,7 @@ typedef struct {
 } covi_typed_loops;
 
 typedef struct {
-  const char *name;                 /* "avx512", "avx2", "baseline" */
+  const char *name;                 /* "avx512bf16", "avx512", "avx2", "baseline" */
   const covi_typed_loops *typed[2]; /* by cov_dtype */
 
   double (*sum_squares)(const float *x, int64_t n);
@@ -53,12 +70,7 @@ typedef struct {
   void (*momentum)(float *m, float *g, int64_t n, float beta, int nesterov, float grad_scale);
   void (*blend)(float *y, const float *x, int64_t n, float keep, float rate);
 
-  /** x[0..n) = exp(x - max x); *sum = their sum; returns the maximum. */
-  float (*exp_row)(float *x, int64_t n, float *sum);
   void (*scale)(float *x, int64_t n, float factor);
-  float (*dot)(const float *a, const float *b, int64_t n);
-  /** p[0..n) = exp(p - lse); ds = p * (ds - own). */
-  void (*attention_grad)(float *p, float *ds, int64_t n, float lse, float own);
   /** y = exp(x); the exponential that all of these share (isa/exp.h), for its own test. */
   void (*exp)(float *y, const float *x, int64_t n);
 

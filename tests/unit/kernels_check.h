@@ -63,8 +63,8 @@ static inline void place_destroy(cov_place *p) {
 
 /** Run `check` with each vector width that this processor has. */
 static inline void each_width(void (*check)(void)) {
-  static const char *const widths[] = {"baseline", "avx2", "avx512"};
-  for (int i = 0; i < 3; i++) {
+  static const char *const widths[] = {"baseline", "avx2", "avx512", "avx512bf16"};
+  for (int i = 0; i < 4; i++) {
     if (covi_loops_choose(widths[i]) == 0) {
       check();
     } else {

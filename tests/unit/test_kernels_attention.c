@@ -1,5 +1,6 @@
 /* covenant-test: timeout=120
- * Causal attention: cpu against ref at awkward lengths, head widths, grouped heads and row lengths. */
+ * Causal attention: cpu against ref at awkward lengths, head widths, grouped heads and row lengths, in f32 and bf16. */
+#include "bf16.h"
 #include "kernels_check.h"
 
 typedef struct {
@@ -12,12 +13,13 @@ typedef struct {
 
 typedef struct {
   shape s;
+  cov_dtype dtype;
   int64_t ldq, ldk, ldv;
   float *q, *k, *v, *dout;
 } inputs;
 
-static inputs inputs_create(const shape *s) {
-  inputs x = {.s = *s, .ldq = s->H * s->E + s->extra, .ldk = s->K * s->E + 2 * s->extra};
+static inputs inputs_create(const shape *s, cov_dtype dtype) {
+  inputs x = {.s = *s, .dtype = dtype, .ldq = s->H * s->E + s->extra, .ldk = s->K * s->E + 2 * s->extra};
   x.ldv = s->K * s->E + 3 * s->extra;
   int64_t rows = s->B * s->T;
   x.q = buffer_random(rows * x.ldq, 1);
@@ -33,10 +35,49 @@ static void inputs_destroy(inputs *x) {
   for (int i = 0; i < 4; i++) buffer_release(all[i]);
 }
 
+/* Floats to the dtype of the call and back, in a fenced buffer. */
+static void *pack(cov_dtype dtype, const float *from, int64_t n) {
+  if (dtype == COV_F32) return buffer_copy(from, n);
+  uint16_t *x = test_fenced((size_t)n * sizeof *x);
+  for (int64_t i = 0; i < n; i++) x[i] = covi_bf16_round(from[i]);
+  return x;
+}
+
+static void unpack(cov_dtype dtype, float *to, void *from, int64_t n) {
+  const float *f = from;
+  const uint16_t *h = from;
+  for (int64_t i = 0; i < n; i++) to[i] = dtype == COV_F32 ? f[i] : covi_bf16_widen(h[i]);
+  assert_false(test_fence_broken(from));
+  test_fenced_free(from);
+}
+
+static void call(const cov_ops *ops, const cov_place *p, const inputs *x, const results *r) {
+  const shape *s = &x->s;
+  const int64_t rows = s->B * s->T, wide = rows * s->H * s->E;
+  void *q = pack(x->dtype, x->q, rows * x->ldq), *k = pack(x->dtype, x->k, rows * x->ldk);
+  void *v = pack(x->dtype, x->v, rows * x->ldv), *dout = pack(x->dtype, x->dout, wide);
+  void *out = pack(x->dtype, r->out, wide), *dq = pack(x->dtype, r->dq, rows * x->ldq);
+  void *dk = pack(x->dtype, r->dk, rows * x->ldk), *dv = pack(x->dtype, r->dv, rows * x->ldv);
+  assert_int_equal(
+      ops->attention_forward(p, out, r->lse, q, k, v, s->B, s->T, s->H, s->K, s->E, x->ldq, x->ldk, x->ldv), 0);
+  assert_int_equal(ops->attention_backward(p, dq, dk, dv, dout, q, k, v, out, r->lse, s->B, s->T, s->H, s->K, s->E,
+                                           x->ldq, x->ldk, x->ldv),
+                   0);
+  unpack(x->dtype, x->q, q, rows * x->ldq);
+  unpack(x->dtype, x->k, k, rows * x->ldk);
+  unpack(x->dtype, x->v, v, rows * x->ldv);
+  unpack(x->dtype, x->dout, dout, wide);
+  unpack(x->dtype, r->out, out, wide);
+  unpack(x->dtype, r->dq, dq, rows * x->ldq);
+  unpack(x->dtype, r->dk, dk, rows * x->ldk);
+  unpack(x->dtype, r->dv, dv, rows * x->ldv);
+}
+
 static results run(const cov_ops *ops, int threads, const inputs *x) {
   const shape *s = &x->s;
   int64_t rows = s->B * s->T;
   cov_place p = place_create(ops, threads, s->T, s->H * s->E, s->E);
+  p.dtype = x->dtype;
   results r = {.out = buffer_random(rows * s->H * s->E, 11), .lse = buffer_random(rows * s->H, 12)};
   r.dq = buffer_random(rows * x->ldq, 13);
   r.dk = buffer_random(rows * x->ldk, 14);
@@ -46,12 +87,7 @@ static results run(const cov_ops *ops, int threads, const inputs *x) {
     for (int64_t j = 0; j < s->H * s->E; j++) r.dq[i * x->ldq + j] = NAN;
     for (int64_t j = 0; j < s->K * s->E; j++) r.dk[i * x->ldk + j] = r.dv[i * x->ldv + j] = NAN;
   }
-  assert_int_equal(
-      ops->attention_forward(&p, r.out, r.lse, x->q, x->k, x->v, s->B, s->T, s->H, s->K, s->E, x->ldq, x->ldk, x->ldv),
-      0);
-  assert_int_equal(ops->attention_backward(&p, r.dq, r.dk, r.dv, x->dout, x->q, x->k, x->v, r.out, r.lse, s->B, s->T,
-                                           s->H, s->K, s->E, x->ldq, x->ldk, x->ldv),
-                   0);
+  call(ops, &p, x, &r);
   place_destroy(&p);
   return r;
 }
@@ -61,44 +97,79 @@ static void results_destroy(results *r) {
   for (int i = 0; i < 5; i++) buffer_release(all[i]);
 }
 
-/* Bounds: scores are good to 1e-6 of their size (below 20 here), so probabilities to 2e-5 relative; outputs are means
- * of values below 1, gradients sums of up to T such terms, mostly cancelling. Between elements of the heads the row
- * paddings must keep what they held. */
+/* Bounds in f32: scores are good to 1e-6 of their size (below 20 here), so probabilities to 2e-5 relative; outputs are
+ * means of values below 1, gradients sums of up to T such terms, mostly cancelling. In bf16 probabilities and their
+ * gradients are rounded as operands (2^-9 of each), and so is what is stored. */
+typedef struct {
+  double out, lse, dq, dk, dv;
+} bounds;
+
+static bounds bounds_of(cov_dtype dtype) {
+  return dtype == COV_F32 ? (bounds){5e-6, 5e-6, 2e-5, 5e-5, 5e-5} : (bounds){6e-3, 5e-6, 5e-3, 2e-2, 1e-2};
+}
+
+/* Between elements of the heads the row paddings must keep what they held. */
 static void check_results(const inputs *x, const results *got, const results *want) {
   const shape *s = &x->s;
+  const bounds b = bounds_of(x->dtype);
   int64_t rows = s->B * s->T, wide = s->H * s->E, narrow = s->K * s->E;
-  check_close("attention out", got->out, want->out, rows * wide, 1.0, 5e-6);
-  check_close("attention lse", got->lse, want->lse, rows * s->H, 1.0, 5e-6);
+  check_close("attention out", got->out, want->out, rows * wide, 1.0, b.out);
+  check_close("attention lse", got->lse, want->lse, rows * s->H, 1.0, b.lse);
   for (int64_t i = 0; i < rows; i++) {
-    check_close("attention dq", got->dq + i * x->ldq, want->dq + i * x->ldq, wide, 1.0, 2e-5);
-    check_close("attention dk", got->dk + i * x->ldk, want->dk + i * x->ldk, narrow, 1.0, 5e-5);
-    check_close("attention dv", got->dv + i * x->ldv, want->dv + i * x->ldv, narrow, 1.0, 5e-5);
+    check_close("attention dq", got->dq + i * x->ldq, want->dq + i * x->ldq, wide, 1.0, b.dq);
+    check_close("attention dk", got->dk + i * x->ldk, want->dk + i * x->ldk, narrow, 1.0, b.dk);
+    check_close("attention dv", got->dv + i * x->ldv, want->dv + i * x->ldv, narrow, 1.0, b.dv);
     check_same("beyond dq", got->dq + i * x->ldq + wide, want->dq + i * x->ldq + wide, x->ldq - wide);
     check_same("beyond dk", got->dk + i * x->ldk + narrow, want->dk + i * x->ldk + narrow, x->ldk - narrow);
     check_same("beyond dv", got->dv + i * x->ldv + narrow, want->dv + i * x->ldv + narrow, x->ldv - narrow);
   }
 }
 
-static void check_shape(const shape *s) {
-  inputs x = inputs_create(s);
-  results want = run(cov_ops_ref(), 1, &x), one = run(cov_ops_cpu(), 1, &x), two = run(cov_ops_cpu(), 2, &x);
+static void check_shape(const shape *s, cov_dtype dtype) {
+  inputs x = inputs_create(s, dtype);
+  const int64_t rows = s->B * s->T;
+  results want = run(cov_ops_ref(), 1, &x), one = run(cov_ops_cpu(), 1, &x), three = run(cov_ops_cpu(), 3, &x);
   check_results(&x, &one, &want);
-  check_results(&x, &two, &want);
-  results again = run(cov_ops_cpu(), 2, &x);
-  check_same("attention twice, out", again.out, two.out, s->B * s->T * s->H * s->E);
-  check_same("attention twice, dk", again.dk, two.dk, s->B * s->T * x.ldk);
-  check_same("attention twice, dv", again.dv, two.dv, s->B * s->T * x.ldv);
-  results *all[] = {&want, &one, &two, &again};
-  for (int i = 0; i < 4; i++) results_destroy(all[i]);
+  check_same("attention, threads, out", three.out, one.out, rows * s->H * s->E);
+  check_same("attention, threads, lse", three.lse, one.lse, rows * s->H);
+  check_same("attention, threads, dq", three.dq, one.dq, rows * x.ldq);
+  check_same("attention, threads, dk", three.dk, one.dk, rows * x.ldk);
+  check_same("attention, threads, dv", three.dv, one.dv, rows * x.ldv);
+  results *all[] = {&want, &one, &three};
+  for (int i = 0; i < 3; i++) results_destroy(all[i]);
   inputs_destroy(&x);
 }
 
 static void check_shapes(void) {
   static const shape shapes[] = {
-      {1, 1, 1, 1, 2, 0},   {2, 1, 2, 1, 8, 3},  {1, 31, 2, 2, 16, 0}, {2, 32, 4, 2, 32, 1}, {1, 33, 4, 1, 32, 5},
-      {1, 63, 2, 2, 34, 2}, {2, 64, 2, 1, 8, 0}, {1, 65, 4, 4, 32, 7}, {1, 129, 8, 2, 6, 4}, {1, 130, 2, 1, 64, 1},
+      {1, 1, 1, 1, 2, 0},   {2, 1, 2, 1, 8, 3},  {1, 31, 2, 2, 16, 0},  {2, 32, 4, 2, 32, 1},   {1, 33, 4, 1, 32, 5},
+      {1, 63, 2, 2, 34, 2}, {2, 64, 2, 1, 8, 0}, {1, 65, 4, 4, 32, 7},  {1, 129, 8, 2, 6, 4},   {1, 130, 2, 1, 64, 1},
+      {3, 7, 3, 1, 33, 1},  {1, 9, 2, 1, 1, 2},  {1, 200, 3, 1, 65, 0}, {1, 193, 1, 1, 128, 3},
   };
-  for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) check_shape(&shapes[i]);
+  for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
+    check_shape(&shapes[i], COV_F32);
+    check_shape(&shapes[i], COV_BF16);
+  }
+}
+
+/* The reference in bf16 gives what its f32 form gives for the widened inputs, rounded. */
+static void test_attention_reference(void **state) {
+  (void)state;
+  const shape s = {1, 40, 4, 2, 12, 1};
+  inputs half = inputs_create(&s, COV_BF16);
+  results got = run(cov_ops_ref(), 1, &half); /* leaves the rounded inputs in `half` */
+  inputs wide = half;
+  wide.dtype = COV_F32;
+  results want = run(cov_ops_ref(), 1, &wide);
+  for (int64_t i = 0; i < s.T * s.H * s.E; i++) want.out[i] = covi_bf16_widen(covi_bf16_round(want.out[i]));
+  check_same("reference out", got.out, want.out, s.T * s.H * s.E);
+  check_same("reference lse", got.lse, want.lse, s.T * s.H);
+  /* dv does not depend on the rounded out. */
+  for (int64_t i = 0; i < s.T * half.ldv; i++) want.dv[i] = covi_bf16_widen(covi_bf16_round(want.dv[i]));
+  check_same("reference dv", got.dv, want.dv, s.T * half.ldv);
+  results_destroy(&got);
+  results_destroy(&want);
+  inputs_destroy(&half);
 }
 
 static void test_attention(void **state) {
@@ -111,11 +182,11 @@ static void test_attention_causal(void **state) {
   (void)state;
   shape s = {1, 70, 2, 1, 16, 0};
   const cov_ops *tables[] = {cov_ops_ref(), cov_ops_cpu()};
-  for (int i = 0; i < 2; i++) {
-    inputs x = inputs_create(&s);
-    results before = run(tables[i], 1, &x);
+  for (int i = 0; i < 4; i++) {
+    inputs x = inputs_create(&s, i < 2 ? COV_F32 : COV_BF16);
+    results before = run(tables[i % 2], 1, &x);
     for (int64_t j = 50 * x.ldk; j < s.T * x.ldk; j++) x.k[j] = x.v[j] = 1e4f;
-    results after = run(tables[i], 1, &x);
+    results after = run(tables[i % 2], 1, &x);
     check_same("attention before the change", after.out, before.out, 50 * s.H * s.E);
     assert_true(memcmp(after.out + 50 * s.H * s.E, before.out + 50 * s.H * s.E, sizeof(float)) != 0);
     results_destroy(&before);
@@ -125,6 +196,7 @@ static void test_attention_causal(void **state) {
 }
 
 int main(void) {
-  const struct CMUnitTest tests[] = {cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_causal)};
+  const struct CMUnitTest tests[] = {cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_reference),
+                                     cmocka_unit_test(test_attention_causal)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

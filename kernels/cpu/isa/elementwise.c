@@ -2,7 +2,6 @@
 
 #include "cpu/isa/exp.h"
 #include "cpu/isa/isa.h"
-#include "cpu/isa/row_max.h"
 
 void COVI_NAME(covi_scale)(float *x, int64_t n, float factor) {
 #pragma omp simd
@@ -12,13 +11,6 @@ void COVI_NAME(covi_scale)(float *x, int64_t n, float factor) {
 void COVI_NAME(covi_exp)(float *y, const float *x, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) y[i] = exp_f32(x[i]);
-}
-
-float COVI_NAME(covi_dot)(const float *a, const float *b, int64_t n) {
-  float sum = 0;
-#pragma omp simd reduction(+ : sum)
-  for (int64_t i = 0; i < n; i++) sum += a[i] * b[i];
-  return sum;
 }
 
 double COVI_NAME(covi_sum_squares)(const float *x, int64_t n) {
@@ -55,25 +47,4 @@ void COVI_NAME(covi_momentum)(float *m, float *g, int64_t n, float beta, int nes
 void COVI_NAME(covi_blend)(float *y, const float *x, int64_t n, float keep, float rate) {
 #pragma omp simd
   for (int64_t i = 0; i < n; i++) y[i] = keep * y[i] + rate * x[i];
-}
-
-float COVI_NAME(covi_exp_row)(float *x, int64_t n, float *sum) {
-  float top = row_max(x, n), total = 0;
-#pragma omp simd reduction(+ : total)
-  for (int64_t j = 0; j < n; j++) {
-    float e = exp_f32(x[j] - top);
-    x[j] = e;
-    total += e;
-  }
-  *sum = total;
-  return top;
-}
-
-void COVI_NAME(covi_attention_grad)(float *p, float *ds, int64_t n, float lse, float own) {
-#pragma omp simd
-  for (int64_t j = 0; j < n; j++) {
-    float e = exp_f32(p[j] - lse);
-    p[j] = e;
-    ds[j] = e * (ds[j] - own);
-  }
 }

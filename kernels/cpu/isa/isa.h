@@ -1,6 +1,7 @@
-/* Inside cpu/isa: names that differ by vector width. COVI_ISA (baseline, avx2, avx512) comes from the build.
- * The loops are plain C that GCC and Clang vectorise. `#pragma omp simd` (-fopenmp-simd, no run-time library) says what
- * the compiler may not guess: that buffers overlap exactly or not at all, and that a sum may be taken in lanes. */
+/* Inside cpu/isa: names that differ by vector width. COVI_ISA (baseline, avx2, avx512, avx512bf16) comes from the
+ * build. The loops are plain C that GCC and Clang vectorise. `#pragma omp simd` (-fopenmp-simd, no run-time library)
+ * says what the compiler may not guess: that buffers overlap exactly or not at all, and that a sum may be taken in
+ * lanes. */
 #ifndef COVENANT_KERNELS_CPU_ISA_H
 #define COVENANT_KERNELS_CPU_ISA_H
 
@@ -17,10 +18,7 @@ double COVI_NAME(covi_sum_squares)(const float *x, int64_t n);
 void COVI_NAME(covi_adamw)(float *w, float *m, float *v, const float *g, int64_t n, const covi_adamw_step *s);
 void COVI_NAME(covi_momentum)(float *m, float *g, int64_t n, float beta, int nesterov, float grad_scale);
 void COVI_NAME(covi_blend)(float *y, const float *x, int64_t n, float keep, float rate);
-float COVI_NAME(covi_exp_row)(float *x, int64_t n, float *sum);
 void COVI_NAME(covi_scale)(float *x, int64_t n, float factor);
-float COVI_NAME(covi_dot)(const float *a, const float *b, int64_t n);
-void COVI_NAME(covi_attention_grad)(float *p, float *ds, int64_t n, float lse, float own);
 void COVI_NAME(covi_exp)(float *y, const float *x, int64_t n);
 void COVI_NAME(covi_matmul)(int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const float *a, int64_t lda,
                             const float *b, int64_t ldb, float beta, float *c, int64_t ldc);

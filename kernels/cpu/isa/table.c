@@ -11,10 +11,7 @@ const covi_loops COVI_NAME(covi_loops) = {
     .adamw = COVI_NAME(covi_adamw),
     .momentum = COVI_NAME(covi_momentum),
     .blend = COVI_NAME(covi_blend),
-    .exp_row = COVI_NAME(covi_exp_row),
     .scale = COVI_NAME(covi_scale),
-    .dot = COVI_NAME(covi_dot),
-    .attention_grad = COVI_NAME(covi_attention_grad),
     .exp = COVI_NAME(covi_exp),
     .matmul = COVI_NAME(covi_matmul),
 };

@@ -39,6 +39,10 @@ void COVI_TYPED(covi_rmsnorm_backward_x)(void *dx, const void *dy, const void *x
 void COVI_TYPED(covi_rmsnorm_backward_g)(float *dg, const void *dy, const void *x, const float *rstd, int64_t rows,
                                          int64_t D, int64_t begin, int64_t end);
 void COVI_TYPED(covi_rope)(void *x, const float *turn, int64_t heads, int64_t E, int sign);
+void COVI_TYPED(covi_attention_forward)(const covi_attention *a, int64_t pair, void *scratch);
+void COVI_TYPED(covi_attention_backward)(const covi_attention *a, int64_t pair, void *scratch);
+int64_t COVI_TYPED(covi_attention_forward_bytes)(int64_t T, int64_t E);
+int64_t COVI_TYPED(covi_attention_backward_bytes)(int64_t T, int64_t E);
 double COVI_TYPED(covi_cross_entropy)(void *dx, float *x, int64_t V, int32_t target, float grad_scale);
 
 #endif

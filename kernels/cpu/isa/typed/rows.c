@@ -1,7 +1,6 @@
 #include <math.h>
 
 #include "cpu/isa/exp.h"
-#include "cpu/isa/row_max.h"
 #include "cpu/isa/typed/elem.h"
 
 /* Sums over a vocabulary are taken in pieces of this many elements, pieces in double, so that 262144 small terms do not
@@ -70,6 +69,22 @@ void COVI_TYPED(covi_rope)(void *x_, const float *turn, int64_t heads, int64_t E
       x[2 * i + 1] = narrow(u * s + v * c);
     }
   }
+}
+
+/* In explicit lanes: Clang does not vectorise a float max reduction unless NaN may be forgotten. A NaN is lost here and
+ * comes back through exp. */
+static float row_max(const float *x, int64_t n) {
+  enum { LANES = 32 };
+  float lane[LANES], top = -INFINITY;
+  int64_t j = 0;
+  for (int l = 0; l < LANES; l++) lane[l] = -INFINITY;
+  for (; j + LANES <= n; j += LANES) {
+#pragma omp simd
+    for (int l = 0; l < LANES; l++) lane[l] = x[j + l] > lane[l] ? x[j + l] : lane[l];
+  }
+  for (int l = 0; l < LANES; l++) top = lane[l] > top ? lane[l] : top;
+  for (; j < n; j++) top = x[j] > top ? x[j] : top;
+  return top;
 }
 
 double COVI_TYPED(covi_cross_entropy)(void *dx_, float *x, int64_t V, int32_t target, float grad_scale) {

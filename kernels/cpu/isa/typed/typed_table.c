@@ -9,6 +9,10 @@ const covi_typed_loops COVI_TYPED(covi_typed_loops) = {
     .rmsnorm_backward_g = COVI_TYPED(covi_rmsnorm_backward_g),
     .rope = COVI_TYPED(covi_rope),
     .cross_entropy = COVI_TYPED(covi_cross_entropy),
+    .attention_forward = COVI_TYPED(covi_attention_forward),
+    .attention_backward = COVI_TYPED(covi_attention_backward),
+    .attention_forward_bytes = COVI_TYPED(covi_attention_forward_bytes),
+    .attention_backward_bytes = COVI_TYPED(covi_attention_backward_bytes),
     .narrow = COVI_TYPED(covi_narrow),
     .add_wide = COVI_TYPED(covi_add_wide),
 };
