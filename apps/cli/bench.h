@@ -19,9 +19,13 @@ typedef struct {
   int64_t round;  /* codec with `run`: the checkpoint's; -1: the newest */
   int64_t ranks;  /* fsdp: ranks that share the replica out */
   int64_t size;   /* gemm: edge of the square product */
-  int64_t bytes;  /* of an array (stream) or of all states together (codec); 0: four times the last-level cache */
+  int64_t bytes;  /* of an array (stream), of all states together (codec); 0: four times the last-level cache.
+                   * Of a payload (wan); 0: 20 MB */
   const char *data; /* prepared folder to train on; NULL: tokens made up here */
   const char *run;  /* codec: folder of the run whose pseudo-gradients are encoded; NULL: made here */
+  int64_t relays;   /* wan: hosts beside the peers, on better links; 0: every peer sends to every other */
+  int64_t up_mbit, down_mbit, rtt_ms; /* wan: the peers' links */
+  const char *loss;                   /* wan: percent of packets, on each access link */
 } bench_request;
 
 /* clang-format off */
@@ -31,7 +35,8 @@ typedef struct {
   X(step,   "one optimiser step, against the rate of its own matrix products")                            \
   X(fsdp,   "steps of a replica shared out over ranks, against one rank with as many threads")             \
   X(codec,  "bits a value, and speed of encoding, aggregating and hashing, against the memory's")         \
-  X(stream, "memory bandwidth: copy, triad, and the access pattern of the encoder")
+  X(stream, "memory bandwidth: copy, triad, and the access pattern of the encoder")                       \
+  X(wan,    "the exchange of a round on a WAN made here, against its links and plain sockets")
 /* clang-format on */
 
 #define X(name, help) cov_status bench_##name(const bench_request *request, bench_report *report);

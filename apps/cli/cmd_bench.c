@@ -18,7 +18,7 @@ static const struct {
 } benches[] = {
 #define ROW(name, help) {#name, help, bench_##name},
     BENCH_LIST(ROW)};
-enum { N_BENCHES = sizeof benches / sizeof *benches, N_FLAGS = 11, PATH_BYTES = 4096 };
+enum { N_BENCHES = sizeof benches / sizeof *benches, N_FLAGS = 16, PATH_BYTES = 4096 };
 
 static void write_help(const cov_args_program *program) {
   cov_args_help(program, stdout);
@@ -57,6 +57,10 @@ static cov_status check_request(bench_request *q, int64_t threads) {
   COV_TRY(check_range("--size", q->size, 16, 32768));
   if (q->bytes != 0) COV_TRY(check_range("--bytes", q->bytes, 4096, (int64_t)1 << 40));
   COV_TRY(check_range("--threads", threads, 0, 1024));
+  COV_TRY(check_range("--relays", q->relays, 0, 16));
+  COV_TRY(check_range("--up", q->up_mbit, 1, 100000));
+  COV_TRY(check_range("--down", q->down_mbit, 1, 100000));
+  COV_TRY(check_range("--rtt", q->rtt_ms, 0, 10000));
   if (threads > 0) q->cfg.train.threads = threads;
   return COV_OK;
 }
@@ -120,7 +124,15 @@ static cov_status run(int which, const bench_request *q, bool json) {
 }
 
 int cmd_bench(int argc, char **argv) {
-  bench_request q = {.reps = 5, .rounds = 4, .round = -1, .ranks = 2, .size = 2048};
+  bench_request q = {.reps = 5,
+                     .rounds = 4,
+                     .round = -1,
+                     .ranks = 2,
+                     .size = 2048,
+                     .up_mbit = 11,
+                     .down_mbit = 50,
+                     .rtt_ms = 80,
+                     .loss = "0"};
   bool json = false, answered = false;
   int64_t threads = 0;
   int which = 0;
@@ -132,10 +144,16 @@ int cmd_bench(int argc, char **argv) {
       {"--rounds", "N", COV_FLAG_INT, &q.rounds, "codec: rounds trained first (4)"},
       {"--ranks", "N", COV_FLAG_INT, &q.ranks, "fsdp: ranks that share the replica (2)"},
       {"--size", "N", COV_FLAG_INT, &q.size, "gemm: edge of the square product (2048)"},
-      {"--bytes", "N", COV_FLAG_INT, &q.bytes, "stream, codec: bytes of an array (4 x last-level cache)"},
+      {"--bytes", "N", COV_FLAG_INT, &q.bytes,
+       "stream, codec: bytes of an array (4 x last-level cache); wan: of a payload (20000000)"},
       {"--data", "DIR", COV_FLAG_TEXT, &q.data, "step, fsdp, codec: prepared data instead of made-up tokens"},
       {"--run", "DIR", COV_FLAG_TEXT, &q.run, "codec: the next round of a run, from its checkpoints"},
       {"--round", "N", COV_FLAG_INT, &q.round, "codec --run: from the newest checkpoint up to this (any)"},
+      {"--relays", "N", COV_FLAG_INT, &q.relays, "wan: relays through which payloads go (0: mesh)"},
+      {"--up", "MBIT", COV_FLAG_INT, &q.up_mbit, "wan: a peer's uplink (11)"},
+      {"--down", "MBIT", COV_FLAG_INT, &q.down_mbit, "wan: a peer's downlink (50)"},
+      {"--rtt", "MS", COV_FLAG_INT, &q.rtt_ms, "wan: round trip between any two hosts (80)"},
+      {"--loss", "PERCENT", COV_FLAG_TEXT, &q.loss, "wan: lost packets, on each access link (0)"},
   };
   const cov_args_program program = {
       .name = "covenant bench",
@@ -147,7 +165,8 @@ int cmd_bench(int argc, char **argv) {
                   "  covenant bench step -c configs/presets/bench-20m.yaml --threads 2\n"
                   "  covenant bench fsdp -c configs/presets/bench-125m.yaml --json\n"
                   "  covenant bench codec run.peers=8 --rounds 20\n"
-                  "  covenant bench codec --run runs/quickstart\n",
+                  "  covenant bench codec --run runs/quickstart\n"
+                  "  covenant bench wan run.peers=8 --relays 1 --loss 0.1 --reps 1 --json    needs root\n",
       .flags = flags,
       .n_flags = N_FLAGS,
       .max_words = 1,

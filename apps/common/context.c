@@ -175,6 +175,7 @@ static cov_status write_start(cov_app *app) {
 cov_status cov_app_start(cov_app *app) {
   int provided;
   COV_TRY(cov_stop_install()); /* MPI starts threads */
+  if (app->program == COV_PROGRAM_SYNC) cov_mpi_prepare();
   if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     return COV_FAIL(COV_ECOMM, "MPI did not start; run this program through 'covenant launch' or mpirun");
   }

@@ -34,13 +34,16 @@ typedef struct {
   lab_count count[LAB_HOSTS_MAX];
   double queue_ms; /* longest wait in a queue */
   uint64_t seed;
-  int control; /* datagram socket: "set HOST KEY=VALUE...", "stats PATH"; -1: none */
+  int control;       /* datagram socket: "set HOST KEY=VALUE..."; -1: none */
+  const char *stats; /* file that gets a line every quarter of a second; NULL: none */
 } lab_router;
 
 /** Change `link` as "up=11", "down=50", "delay=20", "jitter=1", "loss=0.1" (percent), "state=up|down" says. 0 if it is
  * not such a text. */
 int lab_link_set(lab_link *link, const char *assignment);
-/** Forward packets until SIGTERM. 0, or 1 after an error that it has printed. */
+/** Forward packets until SIGTERM. A line of the statistics: seconds on the monotonic clock, seconds of this process on
+ * a processor, then for each host bytes that it has sent and received, and packets that it lost (queue full, at random,
+ * outage). 0, or 1 after an error that it has printed. */
 int lab_router_run(lab_router *router);
 
 #endif
