@@ -207,6 +207,11 @@ int cov_app_finish(cov_app *app, cov_status st) {
   int code = cov_status_exit_code(st);
   if (st != COV_OK) cov_app_say(app, st);
   if (app->memory_report) cov_mem_report(stdout);
+  if (app->cfg.log.memory) {
+    char line[512];
+    cov_mem_line(line, sizeof line);
+    cov_log_info("memory, most bytes held: %s", line);
+  }
   cov_events_close(&app->events);
   if (app->mpi) {
     /* A rank that fails ends alone: the others may wait for it in a collective, so MPI is not ended in order. */

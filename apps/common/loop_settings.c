@@ -46,6 +46,7 @@ void cov_inner_params_of(const cov_config *c, int64_t peer, cov_inner_params *ou
                             .pool_samples = c->data.pool_samples,
                             .mask_eos = c->data.mask_eos,
                             .threads = c->train.threads > 0 ? (int)c->train.threads : 1,
+                            .recompute = c->train.recompute == COV_CFG_RECOMPUTE_LAYER,
                             .clip_norm = c->train.clip_norm,
                             .chunk_edge = (int)c->sync.chunk,
                             .weights_shared = c->train.gather == COV_CFG_GATHER_SHARED};

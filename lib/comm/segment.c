@@ -126,6 +126,21 @@ static cov_status publish(const cov_segment *s, const char *path) {
   return cov_segment_record_write(path, &r);
 }
 
+/* The weights that training moves are parameters; all else belongs to the outer step. */
+static void account(uint64_t bytes, int64_t span, int sign) {
+  const ptrdiff_t work = (ptrdiff_t)page_up((uint64_t)span * sizeof(float));
+  cov_mem_account(COV_SPACE_HOST, COV_MEM_PARAMS, sign * work);
+  cov_mem_account(COV_SPACE_HOST, COV_MEM_OUTER, sign * ((ptrdiff_t)bytes - work));
+}
+
+cov_status cov_segment_account(const cov_segment_params *params) {
+  cov_segment_head plan;
+  memset(&plan, 0, sizeof plan);
+  COV_TRY(plan_layout(&plan, params));
+  account(plan.bytes, params->span, 1);
+  return COV_OK;
+}
+
 cov_status cov_segment_create(const char *path, const cov_segment_params *params, cov_segment **out) {
   cov_status st = COV_OK;
   cov_segment_head plan;
@@ -142,7 +157,7 @@ cov_status cov_segment_create(const char *path, const cov_segment_params *params
   COV_TRY_DONE(map_memory(s->fd, plan.bytes, &s->head));
   s->bytes = plan.bytes;
   s->creator = 1;
-  cov_mem_account(COV_SPACE_HOST, COV_MEM_OUTER, (ptrdiff_t)s->bytes);
+  account(s->bytes, params->span, 1);
   memcpy(plan.magic, segment_magic, sizeof plan.magic);
   if (getrandom(plan.nonce, sizeof plan.nonce, 0) != (ssize_t)sizeof plan.nonce) {
     COV_FAIL_DONE(COV_EIO, "getrandom: %s", strerror(errno));
@@ -164,7 +179,7 @@ void cov_segment_destroy(cov_segment **segment) {
       memcmp(r.nonce, s->head->nonce, sizeof r.nonce) == 0) {
     (void)unlink(s->path);
   }
-  if (s->creator) cov_mem_account(COV_SPACE_HOST, COV_MEM_OUTER, -(ptrdiff_t)s->bytes);
+  if (s->creator) account(s->bytes, s->params.span, -1);
   if (s->head) munmap(s->head, s->bytes);
   if (s->fd >= 0) close(s->fd);
   free(s->path);

@@ -50,10 +50,12 @@ typedef struct {
   uint8_t layout_digest[32]; /* cov_params_digest(): both sides must mean the same space */
 } cov_segment_params;
 
-/** Create the memory, zeroed, and publish it at `path` (RUN/peers/N/segment; its folder must exist). Accounted under
- *  COV_MEM_OUTER in this process only. `*out` is owned: cov_segment_destroy.
+/** Create the memory, zeroed, and publish it at `path` (RUN/peers/N/segment; its folder must exist). Accounted in this
+ *  process only: `work` under COV_MEM_PARAMS, the rest under COV_MEM_OUTER. `*out` is owned: cov_segment_destroy.
  *  Errors: COV_ENOMEM (with the size), COV_EIO, COV_EUSAGE (counts). */
 cov_status cov_segment_create(const char *path, const cov_segment_params *params, cov_segment **out);
+/** Account what cov_segment_create would take, without creating it: for a plan (base/memory.h). COV_EUSAGE (counts). */
+cov_status cov_segment_account(const cov_segment_params *params);
 /** Open what another process published at `path`; waits for it until how->timeout_s. A file left by a dead process,
  *  another host or another boot counts as "not there yet"; the message at the deadline says which. `want`: peer, span,
  *  layout_digest are compared; a live segment that differs is COV_EMISMATCH at once. Errors: COV_ECOMM at the deadline,

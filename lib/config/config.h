@@ -29,6 +29,7 @@ enum {
 #define COV_CFG_DTYPE_LIST(X)     X(DTYPE, AUTO, "auto") X(DTYPE, FP32, "fp32")
 #define COV_CFG_GATHER_LIST(X)    X(GATHER, SHARED, "shared") X(GATHER, MPI, "mpi")
 #define COV_CFG_BACKEND_LIST(X)   X(BACKEND, CPU, "cpu") X(BACKEND, REF, "ref")
+#define COV_CFG_RECOMPUTE_LIST(X)  X(RECOMPUTE, NONE, "none") X(RECOMPUTE, LAYER, "layer")
 #define COV_CFG_OPTIMIZER_LIST(X)  X(OPTIMIZER, ADAMW, "adamw") X(OPTIMIZER, MUON, "muon") X(OPTIMIZER, SGD, "sgd")
 #define COV_CFG_MUON_SCALE_LIST(X) X(MUON_SCALE, RMS, "rms") X(MUON_SCALE, SHAPE, "shape")
 #define COV_CFG_STRATEGY_LIST(X) \
@@ -46,6 +47,7 @@ enum {
 #define COV_CFG_ENUMERATOR(setting, choice, text) COV_CFG_##setting##_##choice,
 enum { COV_CFG_DTYPE_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_BACKEND_LIST(COV_CFG_ENUMERATOR) };
+enum { COV_CFG_RECOMPUTE_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_OPTIMIZER_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_MUON_SCALE_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_GATHER_LIST(COV_CFG_ENUMERATOR) };
@@ -82,7 +84,7 @@ typedef struct {
     bool mask_eos, verify;
   } data;
   struct {
-    int dtype, backend, gather, optimizer, muon_scale;
+    int dtype, backend, recompute, gather, optimizer, muon_scale;
     int64_t threads, muon_ns_steps;
     double lr, lr_start_ratio, lr_min_ratio;
     int64_t warmup_steps, decay_steps, flatten_start_steps, flatten_steps;
@@ -114,7 +116,7 @@ typedef struct {
   } eval;
   struct {
     int level, console;
-    bool steps;
+    bool steps, memory;
   } log;
 } cov_config;
 

@@ -7,6 +7,7 @@
 #define CHOICES(NAME, LIST)                static const char *const NAME[] = {LIST(CHOICE_TEXT) NULL}
 CHOICES(dtype_choices, COV_CFG_DTYPE_LIST);
 CHOICES(backend_choices, COV_CFG_BACKEND_LIST);
+CHOICES(recompute_choices, COV_CFG_RECOMPUTE_LIST);
 CHOICES(optimizer_choices, COV_CFG_OPTIMIZER_LIST);
 CHOICES(muon_scale_choices, COV_CFG_MUON_SCALE_LIST);
 CHOICES(gather_choices, COV_CFG_GATHER_LIST);
@@ -116,6 +117,9 @@ static const cov_option options[] = {
       "How ranks of a peer get the weights of a layer: read in the peer's shared memory, or collected by MPI.", NULL),
  INT  (train.threads,             "",      1,  1024,      "1",    0,
       "Compute threads of a train rank.", NULL),
+ CHOICE(train.recompute, recompute_choices, "none",       0,
+      "layer: keep only each layer's input and run its forward pass again when its gradient is taken; much less memory, "
+      "a third more work, the same bits.", NULL),
  CHOICE(train.optimizer, optimizer_choices, "adamw",      I,
       "What moves the weights in an inner step; muon: Muon on the matrices, AdamW on embedding and gains; sgd: the "
       "gradient alone, as DeMo has it.",
@@ -257,6 +261,8 @@ static const cov_option options[] = {
       "Progress as one line that is rewritten, or one line a round; auto: line on a terminal.", NULL),
  BOOL (log.steps,                          "false",       0,
       "Whether each inner step is logged.", NULL),
+ BOOL (log.memory,                         "false",       0,
+      "Whether each process logs at its end how much memory it held, by purpose; --memory-report prints it.", NULL),
 };
 /* clang-format on */
 

@@ -41,7 +41,7 @@ static cov_status map_file(const char *path, cov_input_file *f) {
     }
     f->data = map;
     f->bytes = (size_t)s.st_size;
-    cov_mem_account(COV_SPACE_HOST, COV_MEM_DATA, (ptrdiff_t)f->bytes);
+    cov_mem_account(COV_SPACE_HOST, COV_MEM_FILES, (ptrdiff_t)f->bytes);
   }
   close(fd);
   return COV_OK;
@@ -79,7 +79,7 @@ void cov_documents_close(cov_documents *d) {
   for (int i = 0; i < d->n_files; i++) {
     if (!d->files[i].data) continue;
     munmap((void *)(uintptr_t)d->files[i].data, d->files[i].bytes);
-    cov_mem_account(COV_SPACE_HOST, COV_MEM_DATA, -(ptrdiff_t)d->files[i].bytes);
+    cov_mem_account(COV_SPACE_HOST, COV_MEM_FILES, -(ptrdiff_t)d->files[i].bytes);
   }
   free(d->files);
   free(d->list);

@@ -137,7 +137,7 @@ cov_status cov_npy_open(const char *path, cov_npy *a) {
     *a = (cov_npy){0};
     return COV_FAIL(COV_EIO, "cannot map %s: %s", path, strerror(reason));
   }
-  cov_mem_account(COV_SPACE_HOST, COV_MEM_DATA, (ptrdiff_t)a->map_bytes);
+  cov_mem_account(COV_SPACE_HOST, COV_MEM_FILES, (ptrdiff_t)a->map_bytes);
   cov_status st = read_header(path, a);
   if (st != COV_OK) cov_npy_close(a);
   return st;
@@ -146,7 +146,7 @@ cov_status cov_npy_open(const char *path, cov_npy *a) {
 void cov_npy_close(cov_npy *a) {
   if (a->map) {
     munmap(a->map, a->map_bytes);
-    cov_mem_account(COV_SPACE_HOST, COV_MEM_DATA, -(ptrdiff_t)a->map_bytes);
+    cov_mem_account(COV_SPACE_HOST, COV_MEM_FILES, -(ptrdiff_t)a->map_bytes);
   }
   *a = (cov_npy){0};
 }

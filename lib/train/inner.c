@@ -111,7 +111,7 @@ static cov_status prepare_model(cov_inner *in, const cov_llama_config *llama) {
     return COV_FAIL(COV_EUSAGE, "the model has %lld embeddings, the data's vocabulary is %d", (long long)llama->vocab,
                     manifest->vocab);
   }
-  const cov_llama_shape shape = {.batch = in->p.micro_batch_seqs, .seq_len = in->T};
+  const cov_llama_shape shape = {.batch = in->p.micro_batch_seqs, .seq_len = in->T, .recompute = in->p.recompute};
   in->eos = manifest->eos;
   return cov_llama_create(llama, in->params, &shape, in->ops, &in->place, &in->model);
 }

@@ -45,6 +45,7 @@ typedef struct {
   int64_t pool_samples;      /* drawn for a round, >= inner_steps * batch_seqs; 0: as many as are trained on */
   int mask_eos;              /* 1: the end-of-document token is no target */
   int threads;               /* >= 1 */
+  int recompute;             /* 1: activations of one layer are kept, the others computed again (cov_llama_shape) */
   const cov_fsdp_ops *ranks; /* who share the replica out; borrowed until destroy. NULL: this rank has all of it */
   int chunk_edge;            /* sync.chunk, for `ranks`; 0: COV_CHUNK_EDGE_MAX */
   int weights_shared;        /* 1: `work` of cov_inner_round is the same memory on all ranks */
@@ -65,7 +66,8 @@ typedef struct {
 
 typedef struct cov_inner cov_inner;
 
-/** Checks everything and allocates everything: gradient, moments, activations, sample numbers. `llama`, `params` (the
+/** Checks everything and allocates everything: gradient, moments, activations, sample numbers; the steps of a round
+ *  allocate nothing. `llama`, `params` (the
  *  table of `llama`), `data` and `ops` are borrowed until destroy; a sample has llama->seq_len tokens. `*out` is owned.
  *  COV_EUSAGE: a size out of range, a pool that does not fit the data, a data set whose tokens the model has no rows
  *  for. COV_ENOMEM. */

@@ -95,6 +95,39 @@ static void memory_is_zeroed_aligned_and_accounted(void **state) {
   assert_null(p);
 }
 
+/* What is planned costs address space and is counted apart. */
+static void plans_take_no_memory(void **state) {
+  (void)state;
+  const size_t huge = (size_t)1 << 40; /* no test machine has it */
+  cov_mem_plan plan;
+  void *real, *p, *q;
+  size_t used = cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_GRADS), total = cov_mem_peak_total_bytes(COV_SPACE_HOST);
+  size_t resident = cov_mem_peak_resident_bytes();
+  cov_mem_plan_begin(&plan);
+  assert_ok(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_GRADS, huge, &p));
+  assert_ok(cov_mem_array(COV_SPACE_HOST, COV_MEM_MOMENTS, huge / 8, 16, &q));
+  assert_int_equal((uintptr_t)p % 64, 0);
+  assert_int_equal(((char *)p)[huge - 1], 0);
+  ((char *)p)[huge / 2] = 1;
+  cov_mem_free(p);
+  cov_mem_account(COV_SPACE_HOST, COV_MEM_FILES, 5);
+  cov_mem_free(q);
+  cov_mem_plan_end();
+  assert_int_equal(plan.peak[COV_MEM_GRADS], huge);
+  assert_int_equal(plan.peak[COV_MEM_MOMENTS], 2 * huge);
+  assert_int_equal(plan.peak_total, 3 * huge);
+  assert_int_equal(plan.used_total, 0);
+  assert_int_equal(plan.used[COV_MEM_FILES], 5);
+  assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_GRADS), used);
+  assert_int_equal(cov_mem_peak_total_bytes(COV_SPACE_HOST), total);
+  assert_true(cov_mem_peak_resident_bytes() < resident + (64 << 20));
+  uint64_t calls = cov_mem_allocations();
+  assert_ok(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_GRADS, 1, &real));
+  assert_int_equal(cov_mem_allocations(), calls + 1);
+  cov_mem_free(real);
+  assert_true(cov_mem_available_bytes() > (1 << 20));
+}
+
 static void blake2b_matches_rfc_7693(void **state) {
   (void)state;
   uint8_t digest[64];
@@ -158,6 +191,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(exit_codes_are_the_documented_ones),
       cmocka_unit_test(a_failure_keeps_its_message),
+      cmocka_unit_test(plans_take_no_memory),
       cmocka_unit_test(memory_is_zeroed_aligned_and_accounted),
       cmocka_unit_test(blake2b_matches_rfc_7693),
       cmocka_unit_test(blake2b_does_not_depend_on_the_pieces),

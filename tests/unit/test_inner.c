@@ -136,6 +136,27 @@ static void test_two_runs_have_equal_bits(void **state) {
   cov_mem_free(second);
 }
 
+/* The layers' forward passes done again have the bits they had the first time, and less is held. */
+static void test_recomputing_changes_no_bit(void **state) {
+  (void)state;
+  cov_inner_params p = make_params();
+  cov_inner_report plain, again;
+  float *want = train(&p, 1, &plain);
+  p.recompute = 1;
+  float *got = train(&p, 1, &again);
+  same_weights(got, want);
+  assert_true(plain.loss == again.loss);
+  size_t held[2], before = cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_ACTIVATIONS);
+  for (p.recompute = 0; p.recompute < 2; p.recompute++) {
+    cov_inner *inner = make_inner(&p);
+    held[p.recompute] = cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_ACTIVATIONS) - before;
+    cov_inner_destroy(&inner);
+  }
+  assert_true(held[1] < held[0]);
+  cov_mem_free(want);
+  cov_mem_free(got);
+}
+
 static void test_muon_learns(void **state) {
   (void)state;
   cov_inner_params p = make_params();
@@ -451,6 +472,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_loss_falls),
       cmocka_unit_test(test_two_runs_have_equal_bits),
+      cmocka_unit_test(test_recomputing_changes_no_bit),
       cmocka_unit_test(test_muon_learns),
       cmocka_unit_test(test_moments_outlive_a_round),
       cmocka_unit_test(test_accumulation_changes_only_rounding),

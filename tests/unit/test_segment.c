@@ -74,20 +74,30 @@ static void another_process_sees_the_same_memory(void **state) {
   assert_false(cov_file_exists(path));
 }
 
+static size_t accounted(void) {
+  return cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_OUTER) + cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_PARAMS);
+}
+
 static void memory_is_accounted_once(void **state) {
   (void)state;
   cov_segment_params p = example();
   const char *path = segment_path();
-  size_t before = cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_OUTER);
+  size_t before = accounted(), params = cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_PARAMS);
   cov_segment *s, *o;
+  cov_mem_plan plan;
   assert_ok(cov_segment_create(path, &p, &s));
-  size_t with = cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_OUTER);
+  size_t with = accounted();
   assert_int_equal(with - before, 2 * 4096 + 2 * 20480); /* header, table, two parts of 20,000 bytes in pages */
+  assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_PARAMS) - params, 20480);
   assert_ok(cov_segment_open(path, &p, &patient, &o));
-  assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_OUTER), with);
+  assert_int_equal(accounted(), with);
   cov_segment_destroy(&o);
   cov_segment_destroy(&s);
-  assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_OUTER), before);
+  assert_int_equal(accounted(), before);
+  cov_mem_plan_begin(&plan);
+  assert_ok(cov_segment_account(&p));
+  cov_mem_plan_end();
+  assert_int_equal(plan.peak_total, with - before);
 }
 
 static void an_absent_or_damaged_file_is_waited_for(void **state) {
