@@ -29,6 +29,8 @@ struct cov_replica {
   float *sum;                  /* [count_max] own run of the sum over ranks */
   int64_t left;                /* unit whose gradient is complete in unit_grad, or -1 */
   int64_t reducing;            /* unit on its way to `sum`, or -1 */
+  int *worker;                 /* [layout.grid.n] of the tensors of one unit, and */
+  double *load;                /* [G] what each rank has to do: cov_replica_apply */
 };
 
 /* ---- weights ---- */
@@ -186,7 +188,10 @@ cov_status cov_replica_create(const cov_replica_params *p, cov_replica **out) {
                                       alone ? 1 : p->ops->size, &r->layout));
   r->room = OPENS_PER_UNIT * r->layout.n_units;
   r->order = calloc((size_t)r->room, sizeof *r->order);
-  if (!r->order) COV_FAIL_DONE(COV_ENOMEM, "no memory for the order of %lld units", (long long)r->layout.n_units);
+  r->worker = calloc((size_t)r->layout.grid.n + 1, sizeof *r->worker);
+  r->load = calloc((size_t)r->layout.shard.G, sizeof *r->load);
+  if (!r->order || !r->worker || !r->load)
+    COV_FAIL_DONE(COV_ENOMEM, "no memory for the order of %lld units", (long long)r->layout.n_units);
   COV_TRY_DONE(take_buffers(r));
   *out = r;
   r = NULL;
@@ -208,6 +213,8 @@ void cov_replica_destroy(cov_replica **replica) {
   cov_mem_free(r->outgoing);
   cov_mem_free(r->sum);
   free(r->order);
+  free(r->worker);
+  free(r->load);
   cov_fsdp_layout_destroy(&r->layout);
   free(r);
 }
@@ -241,6 +248,67 @@ int cov_replica_size(const cov_replica *replica) {
 cov_status cov_replica_totals(cov_replica *replica, const void *mine, size_t bytes, void *all) {
   if (replica->ops) return replica->ops->totals(replica->ops->self, mine, bytes, all);
   memcpy(all, mine, bytes);
+  return COV_OK;
+}
+
+/* ---- whole tensors ---- */
+
+/* r->worker[i] = the rank that does tensor i of the unit, -1: nobody. In table order, each to whom has least to do so
+ * far; the work is counted as that of a product of the matrix with itself. Returns how many there are. */
+static int deal_out(cov_replica *r, const cov_fsdp_unit *u, int (*wants)(void *, int), void *arg) {
+  int n = 0;
+  for (int i = 0; i < u->n_tensors; i++) {
+    const cov_param *p = &r->layout.grid.params->item[u->first_tensor + i];
+    int least = 0;
+    r->worker[i] = -1;
+    if (!wants(arg, u->first_tensor + i)) continue;
+    for (int g = 1; g < r->layout.shard.G; g++) {
+      if (r->load[g] < r->load[least]) least = g;
+    }
+    r->load[least] += (double)p->elems * (double)(p->rows < p->cols ? p->rows : p->cols);
+    r->worker[i] = least;
+    n++;
+  }
+  return n;
+}
+
+static cov_status apply_to_unit(cov_replica *r, int64_t unit, float *x, int (*wants)(void *, int),
+                                cov_status (*work)(void *, int, float *), void *arg) {
+  const cov_fsdp_unit *u = &r->layout.unit[unit];
+  const cov_params *whole = r->layout.grid.params;
+  if (deal_out(r, u, wants, arg) == 0) return COV_OK;
+  r->reducing = unit; /* the buffers are in use */
+  COV_TRY(r->ops->gather_begin(r->ops->self, x + u->mine, r->outgoing, u->count));
+  COV_TRY(r->ops->gather_finish(r->ops->self));
+  cov_fsdp_to_flat(&r->layout, unit, r->outgoing, r->unit_grad);
+  for (int i = 0; i < u->n_tensors; i++) {
+    const int t = u->first_tensor + i;
+    float *at = r->unit_grad + (whole->item[t].offset - u->first);
+    if (r->worker[i] == r->layout.shard.g) {
+      COV_TRY(work(arg, t, at));
+    } else {
+      memset(at, 0, (size_t)whole->item[t].elems * sizeof *at); /* the sum is then what the one rank made */
+    }
+  }
+  cov_fsdp_to_ranks(&r->layout, unit, r->unit_grad, r->outgoing);
+  COV_TRY(r->ops->reduce_begin(r->ops->self, r->outgoing, r->sum, u->count));
+  COV_TRY(r->ops->reduce_finish(r->ops->self));
+  for (int i = 0; i < u->n_tensors; i++) {
+    const cov_param *part = &r->layout.table.item[u->first_tensor + i];
+    if (r->worker[i] < 0) continue;
+    memcpy(x + part->offset, r->sum + (part->offset - u->mine), (size_t)part->elems * sizeof *x);
+  }
+  r->reducing = -1;
+  return COV_OK;
+}
+
+cov_status cov_replica_apply(cov_replica *replica, float *x, int (*wants)(void *arg, int tensor),
+                             cov_status (*work)(void *arg, int tensor, float *whole), void *arg) {
+  COV_ASSERT(replica->ops);
+  memset(replica->load, 0, (size_t)replica->layout.shard.G * sizeof *replica->load);
+  for (int64_t u = 0; u < replica->layout.n_units; u++) {
+    COV_TRY(apply_to_unit(replica, u, x, wants, work, arg));
+  }
   return COV_OK;
 }
 

@@ -59,6 +59,12 @@ const cov_llama_source *cov_replica_pass(cov_replica *replica);
 cov_status cov_replica_grad_end(cov_replica *replica);
 cov_status cov_replica_moved(cov_replica *replica);
 
+/** For what needs whole tensors between gradient and step. x (as cov_replica_grad) holds own parts; every tensor that
+ *  wants(arg, tensor) is put together at one rank, where work(arg, tensor, whole) changes it, and each rank gets its
+ *  part of that back into x. The tensors of a unit are spread over the ranks. Not for one rank alone. */
+cov_status cov_replica_apply(cov_replica *replica, float *x, int (*wants)(void *arg, int tensor),
+                             cov_status (*work)(void *arg, int tensor, float *whole), void *arg);
+
 int cov_replica_rank(const cov_replica *replica); /* Local; 0 alone */
 int cov_replica_size(const cov_replica *replica); /* Local; 1 alone */
 /** cov_fsdp_ops.totals: all[size][bytes] gets mine[bytes] of every rank. Alone a copy. */

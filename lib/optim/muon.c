@@ -115,16 +115,20 @@ cov_status cov_muon_orthogonalise(const cov_ops *ops, const cov_place *where, in
                   (long long)cols);
 }
 
-cov_status cov_muon_step(const cov_muon_config *config, const cov_param *t, const cov_ops *ops, const cov_place *place,
-                         float *w, float *m, float *grad, double lr, double grad_scale, float *scratch) {
-  const double rows = (double)t->rows, cols = (double)t->cols;
+cov_status cov_muon_direction(const cov_muon_config *config, const cov_param *t, const cov_ops *ops,
+                              const cov_place *place, float *m, float *grad, double grad_scale) {
+  if (ops->momentum(place, m, grad, t->elems, (float)config->momentum, config->nesterov, (float)grad_scale) == 0) {
+    return COV_OK;
+  }
+  return COV_FAIL(COV_EBUG, "%s: momentum refused %s (%lld elements)", ops->name, t->name, (long long)t->elems);
+}
+
+cov_status cov_muon_move(const cov_muon_config *config, const cov_param *whole, const cov_param *t, const cov_ops *ops,
+                         const cov_place *place, float *w, const float *x, double lr) {
+  const double rows = (double)whole->rows, cols = (double)whole->cols;
   const double scale =
       config->scale == COV_MUON_SCALE_RMS ? 0.2 * sqrt(fmax(rows, cols)) : sqrt(fmax(1.0, rows / cols));
   const double decay = t->decay ? config->decay : 0.0;
-  if (ops->momentum(place, m, grad, t->elems, (float)config->momentum, config->nesterov, (float)grad_scale) != 0) {
-    return COV_FAIL(COV_EBUG, "%s: momentum refused %s (%lld elements)", ops->name, t->name, (long long)t->elems);
-  }
-  COV_TRY(cov_muon_orthogonalise(ops, place, t->rows, t->cols, config->steps, grad, scratch));
-  if (ops->blend(place, w, grad, t->elems, (float)(1.0 - lr * decay), (float)(-lr * scale)) == 0) return COV_OK;
+  if (ops->blend(place, w, x, t->elems, (float)(1.0 - lr * decay), (float)(-lr * scale)) == 0) return COV_OK;
   return COV_FAIL(COV_EBUG, "%s: blend refused %s (%lld elements)", ops->name, t->name, (long long)t->elems);
 }

@@ -51,9 +51,14 @@ int64_t cov_muon_scratch_elems(int64_t rows, int64_t cols);
  *  0.3 of 1, a zero matrix stays zero. scratch[cov_muon_scratch_elems]. COV_EBUG: an operation refused. */
 cov_status cov_muon_orthogonalise(const cov_ops *ops, const cov_place *place, int64_t rows, int64_t cols, int steps,
                                   float *x, float *scratch);
-/** One step of one matrix: w and m (both as the tensor) move, grad is scaled by grad_scale and overwritten. */
-cov_status cov_muon_step(const cov_muon_config *config, const cov_param *tensor, const cov_ops *ops,
-                         const cov_place *place, float *w, float *m, float *grad, double lr, double grad_scale,
-                         float *scratch);
+/* A step in three parts, because the first and the last are element by element, so that a rank can do them for what it
+ * owns of a matrix, and the one between (cov_muon_orthogonalise on `grad`) is not. */
+/** m moves, grad[tensor->elems] becomes the direction u. */
+cov_status cov_muon_direction(const cov_muon_config *config, const cov_param *tensor, const cov_ops *ops,
+                              const cov_place *place, float *m, float *grad, double grad_scale);
+/** w moves along x[tensor->elems], the orthogonalised direction. `whole`: the matrix whose shape counts; `tensor`: what
+ *  is here of it. */
+cov_status cov_muon_move(const cov_muon_config *config, const cov_param *whole, const cov_param *tensor,
+                         const cov_ops *ops, const cov_place *place, float *w, const float *x, double lr);
 
 #endif

@@ -36,17 +36,18 @@ static void lay_out(cov_optimizer *o) {
 static int64_t scratch_elems(const cov_optimizer *o) {
   int64_t most = 0;
   for (int t = 0; t < o->params->n; t++) {
-    const cov_param *p = &o->params->item[t];
+    const cov_param *p = &o->ranks.shapes->item[t];
     int64_t need = muon_moves(o, p) ? cov_muon_scratch_elems(p->rows, p->cols) : 0;
     if (need > most) most = need;
   }
   return most;
 }
 
-cov_status cov_optimizer_create(const cov_optimizer_config *config, const cov_params *params, cov_space space,
-                                cov_optimizer *o) {
+cov_status cov_optimizer_create(const cov_optimizer_config *config, const cov_params *params,
+                                const cov_optimizer_ranks *ranks, cov_space space, cov_optimizer *o) {
   void *state = NULL, *scratch = NULL;
-  *o = (cov_optimizer){.config = *config, .params = params};
+  *o = (cov_optimizer){.config = *config, .params = params, .ranks = {.shapes = params}};
+  if (ranks) o->ranks = *ranks;
   COV_TRY(cov_adamw_config_verify(&config->adamw));
   if (config->kind == COV_OPTIMIZER_MUON) COV_TRY(cov_muon_config_verify(&config->muon));
   o->part = calloc(2 * (size_t)params->n + 1, sizeof *o->part);
@@ -75,6 +76,43 @@ static cov_status sgd_step(const cov_adamw_config *c, const cov_param *t, const 
   return COV_FAIL(COV_EBUG, "%s: blend refused %s (%lld elements)", ops->name, t->name, (long long)t->elems);
 }
 
+/* ---- Muon's matrices ---- */
+
+/* Arguments of one step for the calls below. */
+typedef struct {
+  cov_optimizer *o;
+  const cov_ops *ops;
+  const cov_place *place;
+} muon_work;
+
+static int is_matrix(void *arg, int t) {
+  return ((muon_work *)arg)->o->second[t] < 0;
+}
+
+static cov_status orthogonalise(void *arg, int t, float *whole) {
+  const muon_work *w = arg;
+  const cov_param *p = &w->o->ranks.shapes->item[t];
+  return cov_muon_orthogonalise(w->ops, w->place, p->rows, p->cols, w->o->config.muon.steps, whole, w->o->scratch);
+}
+
+static cov_status move_matrices(muon_work *w, float *theta, float *grad, double lr, double grad_scale) {
+  cov_optimizer *o = w->o;
+  const cov_muon_config *c = &o->config.muon;
+  for (int t = 0; t < o->params->n; t++) {
+    const cov_param *p = &o->params->item[t];
+    if (o->second[t] >= 0) continue;
+    COV_TRY(cov_muon_direction(c, p, w->ops, w->place, o->state + o->part[t].offset, grad + p->offset, grad_scale));
+    if (!o->ranks.apply) COV_TRY(orthogonalise(w, t, grad + p->offset));
+  }
+  if (o->ranks.apply) COV_TRY(o->ranks.apply(o->ranks.arg, grad, is_matrix, orthogonalise, w));
+  for (int t = 0; t < o->params->n; t++) {
+    const cov_param *p = &o->params->item[t];
+    if (o->second[t] >= 0) continue;
+    COV_TRY(cov_muon_move(c, &o->ranks.shapes->item[t], p, w->ops, w->place, theta + p->offset, grad + p->offset, lr));
+  }
+  return COV_OK;
+}
+
 cov_status cov_optimizer_step(cov_optimizer *o, const cov_ops *ops, const cov_place *place, float *theta, float *grad,
                               double lr, double grad_scale) {
   const cov_optimizer_config *c = &o->config;
@@ -83,19 +121,17 @@ cov_status cov_optimizer_step(cov_optimizer *o, const cov_ops *ops, const cov_pl
                     "optimiser: learning rate %g with gradient scale %g; both must be finite and not negative", lr,
                     grad_scale);
   }
-  const double adamw_lr = c->kind == COV_OPTIMIZER_MUON ? lr * c->muon.adamw_lr_ratio : lr;
+  const int muon = c->kind == COV_OPTIMIZER_MUON;
+  const double adamw_lr = muon ? lr * c->muon.adamw_lr_ratio : lr;
+  muon_work work = {.o = o, .ops = ops, .place = place};
+  if (muon) COV_TRY(move_matrices(&work, theta, grad, lr, grad_scale));
   for (int t = 0; t < o->params->n; t++) {
     const cov_param *p = &o->params->item[t];
     float *w = theta + p->offset, *g = grad + p->offset;
     if (c->kind == COV_OPTIMIZER_SGD) {
       COV_TRY(sgd_step(&c->adamw, p, ops, place, w, g, lr, grad_scale));
-      continue;
-    }
-    float *m = o->state + o->part[t].offset;
-    if (o->second[t] < 0) {
-      COV_TRY(cov_muon_step(&c->muon, p, ops, place, w, m, g, lr, grad_scale, o->scratch));
-    } else {
-      float *v = o->state + o->part[o->second[t]].offset;
+    } else if (o->second[t] >= 0) {
+      float *m = o->state + o->part[t].offset, *v = o->state + o->part[o->second[t]].offset;
       COV_TRY(cov_adamw_step(&c->adamw, p, ops, place, w, m, v, g, adamw_lr, grad_scale, o->step + 1));
     }
   }

@@ -116,6 +116,11 @@ static cov_status prepare_model(cov_inner *in, const cov_llama_config *llama) {
   return cov_llama_create(llama, in->params, &shape, in->ops, &in->place, &in->model);
 }
 
+static cov_status apply_to_wholes(void *arg, float *x, int (*wants)(void *, int),
+                                  cov_status (*work)(void *, int, float *), void *work_arg) {
+  return cov_replica_apply(arg, x, wants, work, work_arg);
+}
+
 cov_status cov_inner_create(const cov_inner_params *p, const cov_llama_config *llama, const cov_params *params,
                             const cov_dataset *data, const cov_ops *ops, cov_inner **out) {
   *out = NULL;
@@ -141,14 +146,12 @@ cov_status cov_inner_create(const cov_inner_params *p, const cov_llama_config *l
                                       .weights_shared = p->weights_shared};
   COV_TRY_DONE(cov_replica_create(&replica, &in->replica));
   in->ranks = cov_replica_size(in->replica);
-  if (in->ranks > 1 && p->optimizer.kind == COV_OPTIMIZER_MUON) {
-    COV_FAIL_DONE(COV_EUSAGE, "Muon moves whole matrices, and %d ranks share them out; train with AdamW or one rank",
-                  in->ranks);
-  }
   in->seqs = p->batch_seqs / in->ranks;
   in->n_micro = in->seqs / p->micro_batch_seqs;
   COV_TRY_DONE(take_buffers(in));
-  COV_TRY_DONE(cov_optimizer_create(&p->optimizer, cov_replica_table(in->replica), COV_SPACE_HOST, &in->optimizer));
+  const cov_optimizer_ranks wholes = {.shapes = params, .apply = apply_to_wholes, .arg = in->replica};
+  COV_TRY_DONE(cov_optimizer_create(&p->optimizer, cov_replica_table(in->replica), in->ranks > 1 ? &wholes : NULL,
+                                    COV_SPACE_HOST, &in->optimizer));
   COV_TRY_DONE(prepare_model(in, llama));
   *out = in;
   in = NULL;

@@ -175,6 +175,18 @@ static void any_number_of_ranks_goes_on(void **state) {
   close_model(&m);
 }
 
+/* Muon needs whole matrices, and has one moment of them: parts of it are saved and loaded like all others. */
+static void muon_on_ranks_trains_like_one(void **state) {
+  (void)state;
+  launch("muon-one", "done", (const char *const[]){"train.optimizer=muon", NULL});
+  const double one = last_loss();
+  launch("muon", "stopped",
+         (const char *const[]){"train.optimizer=muon", "run.ranks_per_peer=3", "run.stop_after=3", NULL});
+  launch("muon", "done", (const char *const[]){"train.optimizer=muon", "run.ranks_per_peer=2", NULL});
+  const double many = last_loss();
+  if (!(fabs(many / one - 1) < 2e-3)) fail_msg("held-out loss %.6f on three and two ranks, %.6f on one", many, one);
+}
+
 static void too_many_ranks_are_refused_before_the_start(void **state) {
   (void)state;
   char command[1200];
@@ -189,6 +201,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(three_ranks_train_like_one),
       cmocka_unit_test(any_number_of_ranks_goes_on),
+      cmocka_unit_test(muon_on_ranks_trains_like_one),
       cmocka_unit_test(too_many_ranks_are_refused_before_the_start),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);

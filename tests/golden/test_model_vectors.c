@@ -241,7 +241,7 @@ static void check_training(fixture *f) {
   config.adamw.beta2 = json_number_value(json_array_get(get(train, "betas"), 1));
   config.adamw.eps = number(train, "eps");
   config.adamw.decay = number(train, "weight_decay");
-  assert_ok(cov_optimizer_create(&config, &f->params, COV_SPACE_HOST, &optimizer));
+  assert_ok(cov_optimizer_create(&config, &f->params, NULL, COV_SPACE_HOST, &optimizer));
   assert_int_equal(json_array_size(steps), 3);
   for (size_t s = 0; s < 3; s++) {
     const json_t *want = json_array_get(steps, s);

@@ -102,7 +102,7 @@ static void check_case(const json_t *root, const json_t *c, const cov_ops *ops) 
   make_params(root, &params);
   make_config(root, c, &config);
   read_tensors(get(c, "weights"), &params, theta);
-  assert_ok(cov_optimizer_create(&config, &params, COV_SPACE_HOST, &optimizer));
+  assert_ok(cov_optimizer_create(&config, &params, NULL, COV_SPACE_HOST, &optimizer));
   for (int t = 0; t < params.n; t++) assert_int_equal(optimizer.part[t].offset, params.item[t].offset);
   json_array_foreach(get(c, "steps_taken"), i, step) {
     read_tensors(get(step, "gradient"), &params, grad);

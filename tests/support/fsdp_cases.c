@@ -265,6 +265,7 @@ cov_status fsdp_case_rounds(fsdp_rounds *r, const cov_fsdp_ops *ops) {
   p.schedule.warmup_steps = 2;
   p.schedule.decay_steps = 20;
   cov_optimizer_config_default(&p.optimizer);
+  if (r->muon) p.optimizer.kind = COV_OPTIMIZER_MUON;
   p.optimizer.adamw.eps = 1e-2; /* so that a move is smooth in the gradient, also where that is nearly zero */
   COV_TRY(cov_inner_create(&p, &r->model->llama, &r->model->params, r->data, cov_ops_ref(), &inner));
   cov_status st = COV_OK;

@@ -253,7 +253,7 @@ static void test_steps_follow_the_formula(void **state) {
   cov_llama *model;
   cov_optimizer optimizer;
   assert_ok(cov_llama_create(&f.llama, &f.params, &shape, cov_ops_ref(), &place, &model));
-  assert_ok(cov_optimizer_create(&p.optimizer, &f.params, COV_SPACE_HOST, &optimizer));
+  assert_ok(cov_optimizer_create(&p.optimizer, &f.params, NULL, COV_SPACE_HOST, &optimizer));
   cov_inner *inner = make_inner(&p);
   for (int r = 0; r < 2; r++) {
     assert_ok(cov_inner_samples(inner, r, ids));

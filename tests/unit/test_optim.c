@@ -48,7 +48,7 @@ static void check_steps(const cov_ops *ops, int exempt) {
   for (int i = 0; i < SPAN; i++) w[i] = (double)theta[i];
   cov_optimizer_config_default(&config);
   config.adamw.exempt_vectors = exempt;
-  assert_ok(cov_optimizer_create(&config, &params, COV_SPACE_HOST, &optimizer));
+  assert_ok(cov_optimizer_create(&config, &params, NULL, COV_SPACE_HOST, &optimizer));
   for (int step = 1; step <= 4; step++) {
     fill(&params, grad, (uint64_t)(10 * step));
     assert_ok(cov_optimizer_step(&optimizer, ops, &host, theta, grad, 1e-2, 0.5));
@@ -91,7 +91,7 @@ static void a_tensor_of_the_table_can_be_exempt(void **state) {
   fill(&params, theta, 3);
   memcpy(before, theta, sizeof theta);
   cov_optimizer_config_default(&config);
-  assert_ok(cov_optimizer_create(&config, &params, COV_SPACE_HOST, &optimizer));
+  assert_ok(cov_optimizer_create(&config, &params, NULL, COV_SPACE_HOST, &optimizer));
   assert_ok(cov_optimizer_step(&optimizer, cov_ops_ref(), &host, theta, grad, 0.5, 1.0));
   assert_memory_equal(theta, before, ROWS * COLS * sizeof(float)); /* no gradient, no decay */
   for (int64_t e = params.item[1].offset; e < params.item[1].offset + GAIN; e++) {
@@ -109,7 +109,7 @@ static void moments_are_accounted(void **state) {
   size_t before = cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_MOMENTS);
   make_params(&params);
   cov_optimizer_config_default(&config);
-  assert_ok(cov_optimizer_create(&config, &params, COV_SPACE_HOST, &optimizer));
+  assert_ok(cov_optimizer_create(&config, &params, NULL, COV_SPACE_HOST, &optimizer));
   assert_int_equal(optimizer.state_elems, 2 * SPAN);
   assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_MOMENTS) - before, 2 * SPAN * sizeof(float));
   for (int i = 0; i < SPAN; i++) assert_true(optimizer.state[i] == 0.0f && optimizer.state[SPAN + i] == 0.0f);
@@ -126,12 +126,12 @@ static void bad_settings_are_refused(void **state) {
   float theta[SPAN] = {0}, grad[SPAN] = {0};
   cov_optimizer_config_default(&good);
   make_params(&params);
-#define REFUSED(field, value)                                                                 \
-  do {                                                                                        \
-    c = good;                                                                                 \
-    c.field = (value);                                                                        \
-    assert_status(cov_optimizer_create(&c, &params, COV_SPACE_HOST, &optimizer), COV_EUSAGE); \
-    cov_optimizer_destroy(&optimizer);                                                        \
+#define REFUSED(field, value)                                                                       \
+  do {                                                                                              \
+    c = good;                                                                                       \
+    c.field = (value);                                                                              \
+    assert_status(cov_optimizer_create(&c, &params, NULL, COV_SPACE_HOST, &optimizer), COV_EUSAGE); \
+    cov_optimizer_destroy(&optimizer);                                                              \
   } while (0)
   REFUSED(adamw.beta1, 1.0);
   REFUSED(adamw.beta1, NAN);
@@ -147,9 +147,9 @@ static void bad_settings_are_refused(void **state) {
   REFUSED(muon.adamw_lr_ratio, -1.0);
   good.kind = COV_OPTIMIZER_ADAMW;
   c.kind = COV_OPTIMIZER_ADAMW; /* Muon's settings do not matter then */
-  assert_ok(cov_optimizer_create(&c, &params, COV_SPACE_HOST, &optimizer));
+  assert_ok(cov_optimizer_create(&c, &params, NULL, COV_SPACE_HOST, &optimizer));
   cov_optimizer_destroy(&optimizer);
-  assert_ok(cov_optimizer_create(&good, &params, COV_SPACE_HOST, &optimizer));
+  assert_ok(cov_optimizer_create(&good, &params, NULL, COV_SPACE_HOST, &optimizer));
   assert_status(cov_optimizer_step(&optimizer, cov_ops_ref(), &host, theta, grad, NAN, 1.0), COV_EUSAGE);
   assert_status(cov_optimizer_step(&optimizer, cov_ops_ref(), &host, theta, grad, -1e-3, 1.0), COV_EUSAGE);
   assert_status(cov_optimizer_step(&optimizer, cov_ops_ref(), &host, theta, grad, 1e-3, INFINITY), COV_EUSAGE);
@@ -249,7 +249,7 @@ static void muon_keeps_one_moment_of_a_matrix(void **state) {
   fill(&params, grad, 2);
   cov_optimizer_config_default(&config);
   config.kind = COV_OPTIMIZER_MUON;
-  assert_ok(cov_optimizer_create(&config, &params, COV_SPACE_HOST, &optimizer));
+  assert_ok(cov_optimizer_create(&config, &params, NULL, COV_SPACE_HOST, &optimizer));
   assert_int_equal(optimizer.state_elems, SPAN + 16); /* "matrix" and its padding 32, twice "gain" and its padding 16 */
   assert_int_equal(optimizer.n_parts, 3);
   assert_string_equal(optimizer.part[0].group, "muon.m");
@@ -278,7 +278,7 @@ static void sgd_follows_its_formula_without_any_state(void **state) {
     cov_optimizer_config_default(&config);
     config.kind = COV_OPTIMIZER_SGD;
     config.adamw.exempt_vectors = 1;
-    assert_ok(cov_optimizer_create(&config, &params, COV_SPACE_HOST, &optimizer));
+    assert_ok(cov_optimizer_create(&config, &params, NULL, COV_SPACE_HOST, &optimizer));
     assert_int_equal(optimizer.state_elems, 0);
     assert_int_equal(optimizer.n_parts, 0);
     assert_ok(cov_optimizer_step(&optimizer, tables[i], &host, theta, grad, 0.5, 0.25));
