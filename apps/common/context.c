@@ -93,12 +93,7 @@ static cov_status open_model(cov_app *app) {
   return COV_OK;
 }
 
-cov_status cov_app_open(cov_app *app, const char *purpose, const char *examples, int argc, char **argv) {
-  cov_program program = app->program;
-  memset(app, 0, sizeof *app);
-  app->program = program;
-  cov_params_create(&app->params);
-  cov_log_open(COV_LOG_INFO, "");
+static cov_status open_app(cov_app *app, const char *purpose, const char *examples, int argc, char **argv) {
   COV_TRY(load_config(app, purpose, examples, argc, argv));
   if (app->answered) return COV_OK;
   app->wait_start = (cov_wait){.timeout_s = app->cfg.run.start_timeout};
@@ -108,6 +103,23 @@ cov_status cov_app_open(cov_app *app, const char *purpose, const char *examples,
            (long long)app->llama.vocab);
     app->answered = true;
   }
+  return COV_OK;
+}
+
+static bool started_by_mpirun(void) {
+  return getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMIX_RANK") || getenv("PMI_RANK");
+}
+
+cov_status cov_app_open(cov_app *app, const char *purpose, const char *examples, int argc, char **argv) {
+  cov_program program = app->program;
+  memset(app, 0, sizeof *app);
+  app->program = program;
+  cov_params_create(&app->params);
+  cov_log_open(COV_LOG_INFO, "");
+  cov_status st = open_app(app, purpose, examples, argc, argv);
+  if (st == COV_OK || app->args.dry_run || !started_by_mpirun()) return st;
+  app->unfit = st;
+  snprintf(app->unfit_text, sizeof app->unfit_text, "%s", cov_error_text());
   return COV_OK;
 }
 
@@ -180,6 +192,8 @@ cov_status cov_app_start(cov_app *app) {
     return COV_FAIL(COV_ECOMM, "MPI did not start; run this program through 'covenant launch' or mpirun");
   }
   app->mpi = 1;
+  app->comms.sync = app->comms.train = app->comms.eval = MPI_COMM_NULL;
+  COV_TRY(cov_app_all_fit(app));
   cov_rank_identity me = {.program = app->program,
                           .peer = (int)app->peer,
                           .peers = (int)app->cfg.run.peers,

@@ -34,6 +34,9 @@ typedef struct {
   uint8_t config_digest[32]; /* settings that all peers share, and the data's identity: compared in the handshake */
   uint8_t run_id[16];        /* names the run in payloads and ledger: from config_digest and run.seed */
 
+  cov_status unfit; /* what keeps this rank from starting, until all ranks hear of it in cov_app_start */
+  char unfit_text[1024];
+
   int mpi; /* 1 between MPI_Init and cov_app_finish */
   cov_comms comms;
   cov_wait wait_start; /* run.start_timeout: for everything before the first round */
@@ -44,9 +47,11 @@ typedef struct {
 } cov_app;
 
 /** Parse, load and check the configuration, open the data (model.vocab 0 becomes the manifest's), build the parameter
- *  table. `purpose` and `examples` go into --help. Local; the caller calls cov_app_finish in any case. */
+ *  table. `purpose` and `examples` go into --help. Local; the caller calls cov_app_finish in any case. What goes wrong
+ * in a rank of an mpirun is kept for cov_app_start: the others would wait for it, and most have the same to say. */
 cov_status cov_app_open(cov_app *app, const char *purpose, const char *examples, int argc, char **argv);
-/** MPI_Init, handshake (Collective over the world), run folders, log file, event file, signal handlers. */
+/** MPI_Init, whether any rank is unfit, handshake (Collective over the world), run folders, log file, event file,
+ * signal handlers. */
 cov_status cov_app_start(cov_app *app);
 /** Say why this rank fails, before others are told that it does: a line of the log, or of the log file only if the
  *  failure is second hand, and the error event. Later calls say nothing. */

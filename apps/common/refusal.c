@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "comm/agree.h"
 #include "comm/collective.h"
 #include "report/state.h"
 
@@ -67,6 +68,20 @@ static void say(const cov_app *app, cov_status st, const char *text) {
     return; /* not by launch */
   snprintf(reason, sizeof reason, "%s: %.400s", cov_status_name(st), text);
   (void)cov_state_write(app->cfg.run.dir, COV_RUN_FAILED, reason); /* the log has it too */
+}
+
+cov_status cov_app_all_fit(cov_app *app) {
+  char text[TEXT_BYTES];
+  cov_wait how = {.timeout_s = app->wait_start.timeout_s > 0 ? app->wait_start.timeout_s : COV_WAIT_DEFAULT_S};
+  cov_status st = app->unfit != COV_OK ? COV_FAIL(app->unfit, "%s", app->unfit_text) : COV_OK;
+  st = cov_agree(MPI_COMM_WORLD, st, &how);
+  bool others = cov_error_second_hand();
+  if (st == COV_OK || (app->unfit == COV_OK && !others)) return st; /* that is a failure to agree */
+  snprintf(text, sizeof text, "%s", cov_error_text());
+  if (!others) say(app, st, text);
+  COV_TRY(cov_agree(MPI_COMM_WORLD, COV_OK, &how));
+  app->said = app->refused = true;
+  return COV_FAIL(st, "%s", text);
 }
 
 cov_status cov_app_refuse(cov_app *app, cov_status st) {

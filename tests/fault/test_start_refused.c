@@ -47,14 +47,14 @@ static int start(int ranks, const char *extra) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static void expect_one_line(int ranks, const char *extra, const char *const *words) {
+static void expect_one_line(int want, int ranks, const char *extra, const char *const *words) {
   char path[400], *text;
   size_t bytes;
   int lines = 0;
   int code = start(ranks, extra);
   snprintf(path, sizeof path, "%s/out", run.folder);
   assert_ok(cov_file_read(path, 1 << 20, &text, &bytes));
-  if (code != 9) fail_msg("exit code %d, not 9:\n%s", code, text);
+  if (code != want) fail_msg("exit code %d, not %d:\n%s", code, want, text);
   for (const char *at = text; (at = strstr(at, "error: ")); at++) lines++;
   if (lines != 1) fail_msg("%d lines of errors:\n%s", lines, text);
   for (; *words; words++) {
@@ -64,7 +64,7 @@ static void expect_one_line(int ranks, const char *extra, const char *const *wor
   assert_false(cov_file_exists(run.dir)); /* nothing was written */
 }
 
-#define EXPECT(ranks, extra, ...) expect_one_line(ranks, extra, (const char *const[]){__VA_ARGS__, NULL})
+#define EXPECT(ranks, extra, ...) expect_one_line(9, ranks, extra, (const char *const[]){__VA_ARGS__, NULL})
 
 static void settings_that_differ_are_named(void **state) {
   (void)state;
@@ -79,6 +79,31 @@ static void data_that_differ_are_named(void **state) {
   snprintf(extra, sizeof extra, "data.dir='%s/other'", run.folder);
   snprintf(theirs, sizeof theirs, "%s/other (identity ", run.folder);
   EXPECT(4, extra, "the data differ: rank 0 has ", "/data (identity ", "rank 2 of peer 1 has ", theirs);
+}
+
+/* Of the right size, so that only the ranks see it, who hash it: all of a host, or of all hosts. */
+static void a_foreign_shard_is_named(void **state) {
+  (void)state;
+  char command[2048], extra[320];
+  snprintf(command, sizeof command,
+           "cd '%s' && cp -r data foreign && printf 'x' | dd of=foreign/train-00000.npy bs=1 seek=1000 conv=notrunc "
+           "status=none",
+           run.folder);
+  assert_int_equal(system(command), 0);
+  snprintf(extra, sizeof extra, "data.dir='%s/foreign'", run.folder);
+  expect_one_line(3, 4, extra,
+                  (const char *const[]){"foreign/train-00000.npy was changed since it was prepared", NULL});
+  expect_one_line(2, 4, "train.lrr=1", (const char *const[]){"train.lr", NULL});
+  snprintf(command, sizeof command, "data.dir=%s/foreign", run.folder);
+  test_run_start(&run, "foreign-run", (const char *const[]){command, NULL});
+  assert_int_equal(test_run_wait(&run), 3);
+  assert_string_equal(test_run_state(&run), "failed");
+  assert_int_equal(test_run_count(&run, "error: "), 2); /* of a rank and of launch */
+  assert_int_equal(test_run_count(&run, "was changed since it was prepared"), 2);
+  test_run_start(&run, "foreign-run", NULL); /* with the right data the same directory will do */
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "done");
+  snprintf(run.dir, sizeof run.dir, "%.250s/run", run.folder);
 }
 
 static void ranks_that_do_not_fit_are_counted(void **state) {
@@ -120,8 +145,11 @@ static void launch_passes_the_reason_on(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(settings_that_differ_are_named),    cmocka_unit_test(data_that_differ_are_named),
-      cmocka_unit_test(ranks_that_do_not_fit_are_counted), cmocka_unit_test(the_same_line_works_once_it_is_right),
+      cmocka_unit_test(settings_that_differ_are_named),
+      cmocka_unit_test(data_that_differ_are_named),
+      cmocka_unit_test(a_foreign_shard_is_named),
+      cmocka_unit_test(ranks_that_do_not_fit_are_counted),
+      cmocka_unit_test(the_same_line_works_once_it_is_right),
       cmocka_unit_test(launch_passes_the_reason_on),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);
