@@ -12,6 +12,7 @@
 #include "comm/finish.h"
 #include "comm/stop.h"
 #include "common/ranks.h"
+#include "common/loop_settings.h"
 #include "common/refusal.h"
 #include "common/version.h"
 #include "ledger/bytes.h"
@@ -78,6 +79,7 @@ static cov_status open_model(cov_app *app) {
                     "model.vocab is %lld but the data in %s have %d tokens; set model.vocab=0 to take theirs",
                     (long long)cfg->model.vocab, cfg->data.dir, manifest->vocab);
   }
+  COV_TRY(cov_pool_verify(cfg, app->data));
   cov_app_llama(cfg, &app->llama);
   COV_TRY(cov_llama_config_verify(&app->llama));
   COV_TRY(cov_llama_params(&app->llama, &app->params));

@@ -1,5 +1,7 @@
 #include "common/loop_settings.h"
 
+#include "data/assign.h"
+
 /* A zero of the configuration says "off" or "the rest" where the schedule has values of its own for that. */
 static void set_schedule(const cov_config *c, cov_schedule *s) {
   cov_schedule_default(s);
@@ -52,6 +54,14 @@ void cov_inner_params_of(const cov_config *c, int64_t peer, cov_inner_params *ou
                             .weights_shared = c->train.gather == COV_CFG_GATHER_SHARED};
   set_optimizer(c, &out->optimizer);
   set_schedule(c, &out->schedule);
+}
+
+cov_status cov_pool_verify(const cov_config *c, const cov_dataset *data) {
+  int64_t consumed = c->sync.inner_steps * c->data.batch_seqs;
+  const cov_assign_params assign = {.n_samples = cov_dataset_samples(data, c->model.seq_len),
+                                    .n_pool = c->data.pool_samples > 0 ? c->data.pool_samples : consumed,
+                                    .n_consumed = consumed};
+  return cov_assign_verify(&assign);
 }
 
 const cov_ops *cov_backend_ops(const cov_config *c) {

@@ -9,6 +9,8 @@
 
 /** What `peer` trains with; without on_step and arg. */
 void cov_inner_params_of(const cov_config *cfg, int64_t peer, cov_inner_params *out);
+/** Whether the training text has the samples that a round draws: COV_EUSAGE says how many it wants. */
+cov_status cov_pool_verify(const cov_config *cfg, const cov_dataset *data);
 /** The operations that train.backend names. */
 const cov_ops *cov_backend_ops(const cov_config *cfg);
 /** How payloads are made, as sync.strategy settles it. */
