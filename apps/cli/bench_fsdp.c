@@ -191,6 +191,7 @@ static cov_status make_inner(fsdp_bench *b, int way) {
   cov_inner_params p;
   const bench_model *model = b->model;
   cov_inner_params_of(&b->q->cfg, 0, &p);
+  p.dtype = b->model->place.dtype;
   p.inner_steps = 1; /* a round of one step is a step and nothing else */
   p.pool_samples = 0;
   if (way == ONE) {

@@ -10,7 +10,6 @@
  * between them is computed, on zeros, and forgotten. */
 static cov_status record_micro_batch(const bench_request *q, const bench_model *model, bench_products *products) {
   const cov_llama_shape shape = {.batch = q->cfg.data.micro_batch_seqs, .seq_len = model->llama.seq_len};
-  const cov_place place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = (int)q->cfg.train.threads};
   const size_t span = (size_t)model->params.span, rows = (size_t)(shape.batch * shape.seq_len);
   void *theta = NULL, *grad = NULL, *tokens = NULL;
   cov_llama *llama = NULL;
@@ -20,7 +19,7 @@ static cov_status record_micro_batch(const bench_request *q, const bench_model *
   COV_TRY_DONE(cov_mem_array(COV_SPACE_HOST, COV_MEM_GRADS, span, sizeof(float), &grad));
   COV_TRY_DONE(cov_mem_array(COV_SPACE_HOST, COV_MEM_DATA, rows, sizeof(int32_t), &tokens));
   COV_TRY_DONE(
-      cov_llama_create(&model->llama, &model->params, &shape, bench_record_open(model->ops, 0), &place, &llama));
+      cov_llama_create(&model->llama, &model->params, &shape, bench_record_open(model->ops, 0), &model->place, &llama));
   const cov_llama_batch batch = {.tokens = tokens, .targets = tokens, .B = shape.batch, .T = shape.seq_len};
   COV_TRY_DONE(cov_llama_grad(llama, theta, &batch, 1.0f, grad, &loss));
   bench_record_take(products);
@@ -39,19 +38,18 @@ typedef struct {
   int64_t passes;                 /* over the model's products a repetition: as much work as the square one */
 } gemm_samples;
 
-static cov_status measure(const bench_request *q, const cov_ops *ops, const bench_products *square,
+static cov_status measure(const bench_request *q, const bench_model *of, const bench_products *square,
                           const bench_products *model, gemm_samples *out) {
-  const cov_place place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = (int)q->cfg.train.threads};
   bench_operands square_x = {0}, model_x = {0};
   cov_status st = COV_OK;
   out->passes = (int64_t)(bench_products_flop(square) / bench_products_flop(model)) + 1;
-  COV_TRY_DONE(bench_operands_create(square, &square_x));
-  COV_TRY_DONE(bench_operands_create(model, &model_x));
+  COV_TRY_DONE(bench_operands_create(square, of->ops, &of->place, &square_x));
+  COV_TRY_DONE(bench_operands_create(model, of->ops, &of->place, &model_x));
   for (int64_t i = -1; i < q->reps; i++) { /* the first one warms up */
     double square_s = 0.0, model_s = 0.0, seconds[BENCH_PRODUCTS_MAX] = {0};
-    COV_TRY_DONE(bench_products_pass(ops, &place, square, &square_x, &square_s));
+    COV_TRY_DONE(bench_products_pass(square, &square_x, &square_s));
     for (int64_t pass = 0; pass < out->passes; pass++) {
-      COV_TRY_DONE(bench_products_pass(ops, &place, model, &model_x, seconds));
+      COV_TRY_DONE(bench_products_pass(model, &model_x, seconds));
     }
     if (i < 0) continue;
     for (int p = 0; p < model->n; p++) {
@@ -87,28 +85,19 @@ cov_status bench_gemm(const bench_request *q, bench_report *report) {
   bench_model model;
   bench_products products, square = {.n = 1};
   cov_status st = COV_OK;
-  square.item[0] = (bench_product){.m = q->size,
-                                   .n = q->size,
-                                   .k = q->size,
-                                   .lda = q->size,
-                                   .ldb = q->size,
-                                   .ldc = q->size,
-                                   .alpha = 1.0f,
-                                   .calls = 1};
   gemm_samples s = {.square = calloc((size_t)q->reps, sizeof *s.square),
                     .model = calloc((size_t)q->reps, sizeof *s.model),
                     .ratio = calloc((size_t)q->reps, sizeof *s.ratio),
                     .seconds = calloc(BENCH_PRODUCTS_MAX, sizeof *s.seconds)};
   COV_TRY_DONE(bench_model_open(q, 0, &model));
+  square.item[0] = bench_square(q->size, model.place.dtype);
   if (!s.square || !s.model || !s.ratio || !s.seconds) st = COV_FAIL(COV_ENOMEM, "no memory for the samples");
   if (st == COV_OK) st = record_micro_batch(q, &model, &products);
   for (int i = 0; st == COV_OK && i < products.n; i++) {
     products.item[i].calls *= q->cfg.data.batch_seqs / q->cfg.data.micro_batch_seqs;
   }
-  if (st == COV_OK) st = measure(q, model.ops, &square, &products, &s);
+  if (st == COV_OK) st = measure(q, &model, &square, &products, &s);
   if (st == COV_OK) {
-    bench_put_text(report, "dtype", "fp32");
-    bench_put_text(report, "matmul", model.ops == cov_ops_cpu() ? cov_ops_cpu_matmul_name() : model.ops->name);
     bench_put_count(report, "square_size", q->size);
     bench_put_model(&model, report);
     put_results(q, &products, &s, report);

@@ -120,9 +120,13 @@ static void set_llama(const cov_config *cfg, cov_llama_config *out) {
 
 cov_status bench_model_open(const bench_request *q, int64_t samples, bench_model *model) {
   cov_status st = COV_OK;
+  const char *why;
   *model = (bench_model){.ops = cov_backend_ops(&q->cfg)};
   cov_params_create(&model->params);
   set_llama(&q->cfg, &model->llama);
+  model->place = (cov_place){.space = COV_SPACE_HOST, .threads = (int)q->cfg.train.threads};
+  COV_TRY_DONE(cov_train_dtype(&q->cfg, &model->place.dtype, &why));
+  if (why) fprintf(stderr, "note: fp32: %s\n", why);
   if (q->data) {
     COV_TRY_DONE(cov_dataset_open(q->data, COV_VERIFY_SIZE, &model->data));
     if (model->llama.vocab == 0) model->llama.vocab = cov_dataset_manifest(model->data)->vocab;
@@ -154,6 +158,8 @@ cov_status bench_theta_create(const bench_request *q, const bench_model *model, 
 }
 
 void bench_put_model(const bench_model *model, bench_report *report) {
+  bench_put_text(report, "dtype", model->place.dtype == COV_BF16 ? "bf16" : "fp32");
+  bench_put_text(report, "matmul", model->ops == cov_ops_cpu() ? cov_ops_cpu_matmul_name() : model->ops->name);
   bench_put_count(report, "params", model->params.elems);
   bench_put_count(report, "layers", model->llama.layers);
   bench_put_count(report, "dim", model->llama.dim);

@@ -13,6 +13,7 @@ typedef struct {
   cov_llama_config llama;
   cov_params params; /* owned */
   const cov_ops *ops;
+  cov_place place;   /* what train.dtype and train.threads come to; no scratch */
   cov_dataset *data; /* owned; NULL without */
 } bench_model;
 
@@ -24,7 +25,7 @@ void bench_model_close(bench_model *model);
 /** theta[params.span], initialised from run.seed; cov_mem_free. */
 cov_status bench_theta_create(const bench_request *request, const bench_model *model, float **theta);
 
-/** Keys that describe the model. */
+/** Keys that describe the model, what multiplies it, and in which numbers. */
 void bench_put_model(const bench_model *model, bench_report *report);
 
 #endif

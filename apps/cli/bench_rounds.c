@@ -25,6 +25,7 @@ static cov_status open_peers(bench_rounds *r) {
     cov_inner_params inner;
     bench_peer *p = &r->peer[i];
     cov_inner_params_of(&r->q->cfg, i, &inner);
+    inner.dtype = r->model->place.dtype;
     COV_TRY(cov_inner_create(&inner, &r->model->llama, &r->model->params, r->model->data, r->model->ops, &p->inner));
     COV_TRY(take(COV_MEM_OUTER, bytes, &p->end));
     COV_TRY(take(COV_MEM_OUTER, bytes, &p->feedback));

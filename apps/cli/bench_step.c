@@ -5,6 +5,8 @@
  *   gemm_flops_per_s  operations of the step's own products / time they take by themselves: each shape counts by the
  *                     time its share of the work needs
  *   ratio             the first over the second. Attention's products count in the first, not in the second.
+ *   square_flops_per_s, gemm_of_square   one large square product in the same dtype, and the second over it. Products
+ *                     that are far below it would make a poor ceiling: then the bench fails.
  *   ratio_cpu         the same by processor time instead of time: what other programs take away counts for neither, but
  *                     nor do threads that sleep, so it explains a ratio and does not replace it */
 #include <math.h>
@@ -20,6 +22,10 @@
 enum { SAMPLES_LEAST = 64, STEPS_MOST = 1000 };
 static const double REP_S = 0.5; /* a repetition takes at least about this long */
 
+/* What the step's own products must reach of the square one, if a step is large enough to be held to it: at the
+ * quickstart's width of 128 half of a product is its beginning and end. */
+static const double GEMM_OF_SQUARE_LEAST = 0.85, STEP_FLOP_LEAST = 1e11;
+
 typedef struct {
   const bench_request *q;
   const bench_model *model;
@@ -29,9 +35,12 @@ typedef struct {
   int64_t tokens_per_step; /* batch_seqs * seq_len */
   bench_products products; /* of one step */
   bench_operands operands;
+  bench_products square;
+  bench_operands square_operands;
   double step_flop;    /* model operations of one step */
   double product_flop; /* those of its products */
-  double *tokens_per_s, *flops_per_s, *gemm_flops_per_s, *ratio, *ratio_cpu, *step_s, *step_cpu_s; /* [reps] */
+  double *tokens_per_s, *flops_per_s, *gemm_flops_per_s, *square_flops_per_s, *ratio, *ratio_cpu; /* [reps] */
+  double *step_s, *step_cpu_s;                                                                    /* [reps] */
   size_t peak_resident_bytes, peak_accounted_bytes; /* before the products get operands of their own */
 } step_bench;
 
@@ -58,7 +67,9 @@ static cov_status warm_up(step_bench *b, int64_t *steps) {
   b->product_flop = bench_products_flop(&b->products);
   b->peak_resident_bytes = cov_mem_peak_resident_bytes();
   b->peak_accounted_bytes = cov_mem_peak_total_bytes(COV_SPACE_HOST);
-  COV_TRY(bench_operands_create(&b->products, &b->operands));
+  COV_TRY(bench_operands_create(&b->products, b->model->ops, &b->model->place, &b->operands));
+  b->square = (bench_products){.item = {bench_square(b->q->size, b->model->place.dtype)}, .n = 1};
+  COV_TRY(bench_operands_create(&b->square, b->model->ops, &b->model->place, &b->square_operands));
   fprintf(stderr, "step: the first took %.3g s\n", seconds);
   *steps = b->q->steps;
   if (*steps > 0) return COV_OK;
@@ -70,19 +81,19 @@ static cov_status warm_up(step_bench *b, int64_t *steps) {
 }
 
 static cov_status measure(step_bench *b, int64_t steps, double *product_seconds) {
-  const cov_place place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = (int)b->q->cfg.train.threads};
-  COV_TRY(bench_products_pass(b->model->ops, &place, &b->products, &b->operands, product_seconds)); /* warm */
+  COV_TRY(bench_products_pass(&b->products, &b->operands, product_seconds)); /* warm */
   for (int p = 0; p < b->products.n; p++) product_seconds[p] = 0.0;
   const double flop_before = bench_record_flop();
   for (int64_t i = 0; i < b->q->reps; i++) {
-    double seconds[BENCH_PRODUCTS_MAX] = {0}, gemm_s = 0.0, step_s;
+    double seconds[BENCH_PRODUCTS_MAX] = {0}, gemm_s = 0.0, square_s = 0.0, step_s;
     const double cpu_begin = bench_cpu_s();
     COV_TRY(take_steps(b, steps, &step_s));
     const double cpu_between = bench_cpu_s();
     for (int64_t pass = 0; pass < steps; pass++) {
-      COV_TRY(bench_products_pass(b->model->ops, &place, &b->products, &b->operands, seconds));
+      COV_TRY(bench_products_pass(&b->products, &b->operands, seconds));
     }
     const double cpu_end = bench_cpu_s();
+    COV_TRY(bench_products_pass(&b->square, &b->square_operands, &square_s));
     for (int p = 0; p < b->products.n; p++) {
       product_seconds[p] += seconds[p];
       gemm_s += seconds[p];
@@ -92,6 +103,7 @@ static cov_status measure(step_bench *b, int64_t steps, double *product_seconds)
     b->tokens_per_s[i] = (double)b->tokens_per_step / b->step_s[i];
     b->flops_per_s[i] = b->step_flop / b->step_s[i];
     b->gemm_flops_per_s[i] = b->product_flop * (double)steps / gemm_s;
+    b->square_flops_per_s[i] = bench_products_flop(&b->square) / square_s;
     b->ratio[i] = b->flops_per_s[i] / b->gemm_flops_per_s[i];
     b->ratio_cpu[i] = b->step_flop / (cpu_between - cpu_begin) * (cpu_end - cpu_between) / b->product_flop;
     fprintf(stderr, "step: %lld/%lld, %.4g s a step\n", (long long)i + 1, (long long)b->q->reps, b->step_s[i]);
@@ -105,7 +117,7 @@ static cov_status measure(step_bench *b, int64_t steps, double *product_seconds)
   return COV_OK;
 }
 
-static void put_results(step_bench *b, int64_t steps, const double *product_seconds, bench_report *report) {
+static cov_status put_results(step_bench *b, int64_t steps, const double *product_seconds, bench_report *report) {
   const int64_t reps = b->q->reps;
   double rate[BENCH_PRODUCTS_MAX];
   for (int i = 0; i < b->products.n; i++) {
@@ -127,15 +139,23 @@ static void put_results(step_bench *b, int64_t steps, const double *product_seco
   bench_put_number(report, "ratio", step / gemm);
   bench_put_samples(report, "ratio_of_rep", b->ratio, reps);
   bench_put_samples(report, "ratio_cpu", b->ratio_cpu, reps);
+  double square = bench_put_samples(report, "square_flops_per_s", b->square_flops_per_s, reps);
+  bench_put_number(report, "gemm_of_square", gemm / square);
   bench_put_products(report, &b->products, rate);
+  if (gemm >= GEMM_OF_SQUARE_LEAST * square || b->step_flop < STEP_FLOP_LEAST) return COV_OK;
+  return COV_FAIL(
+      COV_EMISMATCH,
+      "the step's own products reach %.3g GFLOP/s, %.2f of the %.3g of a square one; below %.2f they are no "
+      "ceiling to hold a step against (it made %.3g). Other work on the machine? Repeat, or look at bench gemm",
+      1e-9 * gemm, gemm / square, 1e-9 * square, GEMM_OF_SQUARE_LEAST, 1e-9 * step);
 }
 
 static cov_status open_bench(step_bench *b) {
   cov_inner_params inner;
   const bench_model *model = b->model;
   const size_t reps = (size_t)b->q->reps;
-  double **samples[] = {&b->tokens_per_s, &b->flops_per_s, &b->gemm_flops_per_s, &b->ratio,
-                        &b->ratio_cpu,    &b->step_s,      &b->step_cpu_s};
+  double **samples[] = {&b->tokens_per_s, &b->flops_per_s, &b->gemm_flops_per_s, &b->square_flops_per_s,
+                        &b->ratio,        &b->ratio_cpu,   &b->step_s,           &b->step_cpu_s};
   for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) {
     *samples[i] = calloc(reps, sizeof **samples[i]);
     if (!*samples[i]) return COV_FAIL(COV_ENOMEM, "no memory for %zu repetitions", reps);
@@ -143,6 +163,7 @@ static cov_status open_bench(step_bench *b) {
   b->tokens_per_step = b->q->cfg.data.batch_seqs * model->llama.seq_len;
   b->step_flop = cov_llama_flop_per_token(&model->llama, model->llama.seq_len) * (double)b->tokens_per_step;
   cov_inner_params_of(&b->q->cfg, 0, &inner);
+  inner.dtype = model->place.dtype;
   inner.inner_steps = 1;
   inner.pool_samples = 0; /* drawing a large pool belongs to a round of many steps */
   COV_TRY(bench_theta_create(b->q, model, &b->theta));
@@ -154,9 +175,11 @@ static void close_bench(step_bench *b) {
   cov_inner_destroy(&b->inner);
   cov_mem_free(b->theta);
   bench_operands_destroy(&b->operands);
+  bench_operands_destroy(&b->square_operands);
   free(b->tokens_per_s);
   free(b->flops_per_s);
   free(b->gemm_flops_per_s);
+  free(b->square_flops_per_s);
   free(b->ratio);
   free(b->ratio_cpu);
   free(b->step_s);
@@ -174,11 +197,9 @@ cov_status bench_step(const bench_request *q, bench_report *report) {
   if (st == COV_OK) st = warm_up(&b, &steps);
   if (st == COV_OK) st = measure(&b, steps, product_seconds);
   if (st == COV_OK) {
-    bench_put_text(report, "dtype", "fp32");
-    bench_put_text(report, "matmul", model.ops == cov_ops_cpu() ? cov_ops_cpu_matmul_name() : model.ops->name);
     bench_put_text(report, "source", q->data ? q->data : "made-up tokens");
     bench_put_model(&model, report);
-    put_results(&b, steps, product_seconds, report);
+    st = put_results(&b, steps, product_seconds, report);
   }
   close_bench(&b);
   bench_model_close(&model);

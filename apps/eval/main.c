@@ -57,7 +57,9 @@ static cov_status open_heldout(evaluator *e) {
                                      .rank = e->rank,
                                      .n_ranks = e->n_ranks};
   const cov_ops *ops = cfg->train.backend == COV_CFG_BACKEND_REF ? cov_ops_ref() : cov_ops_cpu();
-  /* One thread: train.threads are for training, beside which this program wants to go unnoticed. */
+  /* f32 whatever train.dtype is, so that held-out losses of any two runs and machines compare, and measure the weights
+   * rather than the rounding of a pass. One thread: train.threads are for training, beside which this program wants to
+   * go unnoticed. */
   const cov_place place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = 1};
   COV_TRY(cov_heldout_create(&e->app->llama, &e->app->params, &params, ops, &place, &e->heldout));
   COV_TRY(

@@ -142,14 +142,14 @@ cov_status train_run(cov_app *app) {
   cov_member *member = NULL;
   cov_inner_params params;
   int64_t rounds = 0;
-  train_settings(app, &params);
-  params.on_step = on_step;
-  params.arg = &t;
   /* In the peer first: if there is not enough memory here, the others hear of it at once. */
   COV_TRY_DONE(open_segment(app, &t.segment));
   const cov_member_params as = {
       .program = COV_PROGRAM_TRAIN, .shard = (int)app->shard, .member_timeout_s = app->cfg.run.member_timeout};
   COV_TRY_DONE(cov_member_join(t.segment, &as, &member));
+  COV_TRY_DONE(train_settings(app, &params));
+  params.on_step = on_step;
+  params.arg = &t;
   COV_TRY_DONE(open_ranks(&t, &params));
   COV_TRY_DONE(cov_inner_create(&params, &app->llama, &app->params, app->data, train_backend(app), &t.inner));
   COV_TRY_DONE(cov_member_wait_all(member, &app->wait_start));

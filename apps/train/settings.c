@@ -1,9 +1,14 @@
 #include "settings.h"
 
+#include "base/log.h"
 #include "common/loop_settings.h"
 
-void train_settings(const cov_app *app, cov_inner_params *out) {
+cov_status train_settings(const cov_app *app, cov_inner_params *out) {
+  const char *why;
   cov_inner_params_of(&app->cfg, app->peer, out);
+  COV_TRY(cov_train_dtype(&app->cfg, &out->dtype, &why));
+  if (why && app->shard == 0) cov_log_info("train.dtype=auto is fp32 here: %s", why);
+  return COV_OK;
 }
 
 const cov_ops *train_backend(const cov_app *app) {

@@ -6,7 +6,7 @@
 #include "train/inner.h"
 
 /** Without on_step and arg. */
-void train_settings(const cov_app *app, cov_inner_params *out);
+cov_status train_settings(const cov_app *app, cov_inner_params *out);
 /** The operations that train.backend names. */
 const cov_ops *train_backend(const cov_app *app);
 

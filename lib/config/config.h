@@ -26,7 +26,7 @@ enum {
 
 /* Settings with a list of choices: the enumerator is COV_CFG_<SETTING>_<CHOICE>, the text is the second column. */
 /* clang-format off */
-#define COV_CFG_DTYPE_LIST(X)     X(DTYPE, AUTO, "auto") X(DTYPE, FP32, "fp32")
+#define COV_CFG_DTYPE_LIST(X)     X(DTYPE, AUTO, "auto") X(DTYPE, BF16, "bf16") X(DTYPE, FP32, "fp32")
 #define COV_CFG_GATHER_LIST(X)    X(GATHER, SHARED, "shared") X(GATHER, MPI, "mpi")
 #define COV_CFG_BACKEND_LIST(X)   X(BACKEND, CPU, "cpu") X(BACKEND, REF, "ref")
 #define COV_CFG_RECOMPUTE_LIST(X)  X(RECOMPUTE, NONE, "none") X(RECOMPUTE, LAYER, "layer")

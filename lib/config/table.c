@@ -110,7 +110,8 @@ static const cov_option options[] = {
       "Whether the shards' hashes are checked at the start.", NULL),
 
  CHOICE(train.dtype, dtype_choices,        "auto",        I,
-      "Arithmetic of the forward and backward pass; auto: the fastest the backend has.", NULL),
+      "Numbers of the forward and backward pass; weights, moments and losses are fp32 in any case. auto: bf16 where the "
+      "processor multiplies it (AVX512-BF16, AMX), else fp32.", NULL),
  CHOICE(train.backend, backend_choices,    "cpu",         0,
       "Implementation of the operations; ref is the slow oracle of the tests.", NULL),
  CHOICE(train.gather, gather_choices,      "shared",      0,

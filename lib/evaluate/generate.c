@@ -8,6 +8,7 @@
 
 struct cov_generator {
   cov_llama *model;
+  int64_t version; /* of the weights: one a call */
   int64_t V, T, choices;
   int32_t *tokens; /* [T] */
   float *logits;   /* [V] */
@@ -125,6 +126,7 @@ cov_status cov_generate(cov_generator *g, const float *theta, const cov_sampling
                     list->n, g->T - 1);
   }
   for (size_t i = 0; i < list->n; i++) g->tokens[i] = (int32_t)list->ids[i];
+  cov_llama_set_version(g->model, ++g->version); /* the same weights for all tokens of a call */
   for (int64_t made = 0; made < max_tokens && (int64_t)list->n < g->T; made++) {
     const cov_llama_batch batch = {.tokens = g->tokens, .B = 1, .T = (int64_t)list->n};
     uint32_t token;

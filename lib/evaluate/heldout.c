@@ -9,6 +9,7 @@
 struct cov_heldout {
   cov_heldout_params p;
   cov_llama *model;
+  int64_t version; /* of the weights: one a call */
   int64_t T;
   int64_t n_tokens;          /* predicted by all ranks */
   int64_t row, end_row;      /* of this rank */
@@ -108,6 +109,7 @@ static cov_status evaluate_rows(cov_heldout *h, const float *theta, int64_t row,
 
 cov_status cov_heldout_evaluate(cov_heldout *h, const float *theta, cov_heldout_sums *sums) {
   *sums = (cov_heldout_sums){0};
+  cov_llama_set_version(h->model, ++h->version); /* the same weights in all batches of a call */
   for (int64_t row = h->row; row < h->end_row;) {
     if (row == h->full_rows) return evaluate_rows(h, theta, row, 1, h->n_tokens % h->T, sums);
     int64_t end = h->end_row < h->full_rows ? h->end_row : h->full_rows;

@@ -5,18 +5,33 @@
 #include "base/memory.h"
 #include "model/llama_internal.h"
 
-enum { HEAD_ROWS_DEFAULT = 256, STATE_BUFFERS = 11, OTHER_BUFFERS = 16 };
+enum { HEAD_ROWS_DEFAULT = 256, STATE_BUFFERS = 11, SLOT_BUFFERS = 2 * LAYER_MAPS, OTHER_BUFFERS = 16 };
 
 /* ---- buffers ---- */
 
-/* One buffer of `elems` floats into *out. A model without room for owned buffers only counts bytes. */
-static cov_status take(cov_llama *m, cov_mem_tag tag, int64_t elems, float **out) {
-  m->bytes += elems * (int64_t)sizeof(float);
+/* One buffer of `bytes` into *out. A model without room for owned buffers only counts. */
+static cov_status take(cov_llama *m, cov_mem_tag tag, int64_t bytes, void **out) {
+  int64_t *sum = tag == COV_MEM_PREPARED  ? &m->bytes.prepared
+                 : tag == COV_MEM_SCRATCH ? &m->bytes.scratch
+                                          : &m->bytes.activations;
+  *sum += bytes;
   if (!m->owned) return COV_OK;
   void *p = NULL;
   COV_ASSERT(m->n_owned < m->owned_room);
-  COV_TRY(cov_mem_array(m->place.space, tag, (size_t)elems, sizeof(float), &p));
+  COV_TRY(cov_mem_array(m->place.space, tag, (size_t)bytes, 1, &p));
   m->owned[m->n_owned++] = p;
+  *out = p;
+  return COV_OK;
+}
+
+/* In the dtype of the place. */
+static cov_status take_elems(cov_llama *m, int64_t elems, void **out) {
+  return take(m, COV_MEM_ACTIVATIONS, elems * m->elem_bytes, out);
+}
+
+static cov_status take_floats(cov_llama *m, int64_t elems, float **out) {
+  void *p = NULL;
+  COV_TRY(take(m, COV_MEM_ACTIVATIONS, elems * (int64_t)sizeof(float), &p));
   *out = p;
   return COV_OK;
 }
@@ -24,56 +39,90 @@ static cov_status take(cov_llama *m, cov_mem_tag tag, int64_t elems, float **out
 static cov_status take_state(cov_llama *m, covi_layer_state *s) {
   const cov_llama_config *c = &m->config;
   const int64_t R = m->rows, D = c->dim, F = c->ffn, wide = c->heads * c->head_dim;
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R, &s->attention_rstd));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R, &s->ffn_rstd));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * D, &s->attention_input));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * D, &s->ffn_input));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * m->qkv_width, &s->qkv));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * wide, &s->attention_out));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->heads, &s->lse));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * D, &s->middle));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * F, &s->gate));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * F, &s->up));
-  return take(m, COV_MEM_ACTIVATIONS, R * F, &s->hidden);
+  COV_TRY(take_floats(m, R, &s->attention_rstd));
+  COV_TRY(take_floats(m, R, &s->ffn_rstd));
+  COV_TRY(take_elems(m, R * D, &s->attention_input));
+  COV_TRY(take_elems(m, R * D, &s->ffn_input));
+  COV_TRY(take_elems(m, R * m->qkv_width, &s->qkv));
+  COV_TRY(take_elems(m, R * wide, &s->attention_out));
+  COV_TRY(take_floats(m, R * c->heads, &s->lse));
+  COV_TRY(take_elems(m, R * D, &s->middle));
+  COV_TRY(take_elems(m, R * F, &s->gate));
+  COV_TRY(take_elems(m, R * F, &s->up));
+  return take_elems(m, R * F, &s->hidden);
 }
 
 static cov_status take_gradients(cov_llama *m) {
   const cov_llama_config *c = &m->config;
   const int64_t R = m->rows;
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->dim, &m->d_x));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->dim, &m->d_norm));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->ffn, &m->d_hidden));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->heads * c->head_dim, &m->d_attention));
-  return take(m, COV_MEM_ACTIVATIONS, R * m->qkv_width, &m->d_qkv);
+  COV_TRY(take_elems(m, R * c->dim, &m->d_x));
+  COV_TRY(take_elems(m, R * c->dim, &m->d_norm));
+  COV_TRY(take_elems(m, R * c->ffn, &m->d_hidden));
+  COV_TRY(take_elems(m, R * c->heads * c->head_dim, &m->d_attention));
+  COV_TRY(take_elems(m, R * m->qkv_width, &m->d_qkv));
+  if (m->place.dtype == COV_F32) {
+    m->d_logits = m->logits;
+    return COV_OK;
+  }
+  return take_elems(m, m->shape.head_rows * c->vocab, &m->d_logits);
+}
+
+static cov_status take_copies(cov_llama *m, covi_map map, void *copy[2]) {
+  for (int use = 0; use < 2; use++) {
+    int64_t bytes;
+    COV_TRY(covi_llama_map_bytes(m, map, (cov_linear_use)use, &bytes));
+    if (bytes > 0) COV_TRY(take(m, COV_MEM_PREPARED, bytes, &copy[use]));
+  }
+  return COV_OK;
+}
+
+static cov_status take_weights(cov_llama *m) {
+  covi_slot nowhere = {0};
+  for (int64_t i = 0; i < m->n_slots; i++) {
+    covi_slot *slot = m->slot ? &m->slot[i] : &nowhere;
+    for (int t = 0; t < LAYER_MAPS; t++) COV_TRY(take_copies(m, m->map[t], slot->copy[t]));
+  }
+  return take_copies(m, m->head, m->head_slot.copy[0]);
+}
+
+static cov_status take_scratch(cov_llama *m) {
+  const cov_llama_config *c = &m->config;
+  int64_t widest = c->dim > c->ffn ? c->dim : c->ffn;
+  if (m->qkv_width > widest) widest = m->qkv_width;
+  int64_t bytes = m->ops->scratch_bytes(m->place.threads, m->shape.seq_len, widest, c->head_dim);
+  COV_TRY(covi_llama_maps_scratch(m, &bytes));
+  m->place.scratch_bytes = bytes;
+  return take(m, COV_MEM_SCRATCH, bytes, &m->place.scratch);
 }
 
 static cov_status take_all(cov_llama *m) {
   const cov_llama_config *c = &m->config;
   const int64_t R = m->rows;
-  float *unused;
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, m->shape.seq_len * c->head_dim, &m->rope));
-  for (int64_t i = 0; i < m->n_x; i++) COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->dim, m->x ? &m->x[i] : &unused));
+  void *unused;
+  COV_TRY(take_floats(m, m->shape.seq_len * c->head_dim, &m->rope));
+  for (int64_t i = 0; i < m->n_x; i++) COV_TRY(take_elems(m, R * c->dim, m->x ? &m->x[i] : &unused));
   covi_layer_state nowhere;
   for (int64_t i = 0; i < m->n_state; i++) COV_TRY(take_state(m, m->state ? &m->state[i] : &nowhere));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R, &m->final_rstd));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, R * c->dim, &m->final_norm));
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, m->shape.head_rows * c->vocab, &m->logits));
+  COV_TRY(take_floats(m, R, &m->final_rstd));
+  COV_TRY(take_elems(m, R * c->dim, &m->final_norm));
+  COV_TRY(take_floats(m, m->shape.head_rows * c->vocab, &m->logits));
   if (!m->shape.evaluate_only) COV_TRY(take_gradients(m));
-  int64_t widest = c->dim > c->ffn ? c->dim : c->ffn;
-  if (m->qkv_width > widest) widest = m->qkv_width;
-  int64_t scratch = m->ops->scratch_bytes(m->place.threads, m->shape.seq_len, widest, c->head_dim);
-  float *room = NULL;
-  COV_TRY(take(m, COV_MEM_SCRATCH, (scratch + 3) / 4, &room));
-  m->place.scratch = room;
-  return COV_OK;
+  COV_TRY(take_weights(m));
+  return take_scratch(m);
 }
 
 /* ---- creation ---- */
 
 /* Sizes that follow from the arguments, which are valid. */
-static void derive_sizes(cov_llama *m, const cov_llama_config *config, const cov_llama_shape *shape) {
+static void derive_sizes(cov_llama *m, const cov_llama_config *config, const cov_llama_shape *shape, const cov_ops *ops,
+                         const cov_place *place) {
   m->config = *config;
   m->shape = *shape;
+  m->ops = ops;
+  m->place = *place;
+  m->place.scratch = NULL;
+  m->place.scratch_bytes = 0;
+  m->elem_bytes = place->dtype == COV_BF16 ? 2 : 4;
   if (m->config.kv_heads == 0) m->config.kv_heads = config->heads;
   if (m->config.head_dim == 0) m->config.head_dim = config->dim / config->heads;
   m->rows = shape->batch * shape->seq_len;
@@ -82,21 +131,8 @@ static void derive_sizes(cov_llama *m, const cov_llama_config *config, const cov
   m->qkv_width = (m->config.heads + 2 * m->config.kv_heads) * m->config.head_dim;
   m->n_x = shape->evaluate_only ? 1 : config->layers + 1;
   m->n_state = shape->evaluate_only || shape->recompute ? 1 : config->layers;
-}
-
-/* One product for q, k and v where the three matrices are one in memory. */
-static void plan_qkv(cov_llama *m) {
-  const int64_t wide = m->config.heads * m->config.head_dim, narrow = m->config.kv_heads * m->config.head_dim;
-  const cov_param *t = &m->params->item[1];
-  if (t[WK].offset == t[WQ].offset + t[WQ].elems && t[WV].offset == t[WK].offset + t[WK].elems) {
-    m->qkv[0] = (covi_qkv_part){WQ, 0, wide + 2 * narrow};
-    m->n_qkv = 1;
-    return;
-  }
-  m->qkv[0] = (covi_qkv_part){WQ, 0, wide};
-  m->qkv[1] = (covi_qkv_part){WK, wide, narrow};
-  m->qkv[2] = (covi_qkv_part){WV, wide + narrow, narrow};
-  m->n_qkv = 3;
+  m->n_slots = shape->sharded ? 1 : config->layers;
+  covi_llama_plan_maps(m);
 }
 
 static cov_status verify_shape(const cov_llama_config *config, const cov_llama_shape *shape) {
@@ -135,9 +171,8 @@ static cov_status verify_params(const cov_llama_config *config, const cov_params
 }
 
 static cov_status verify_place(const cov_place *place) {
-  if (place->dtype != COV_F32) {
-    return COV_FAIL(COV_EUSAGE, "model: activations are f32 here; bf16 needs operations that cast weights and add "
-                                "gradients in f32");
+  if (place->dtype != COV_F32 && place->dtype != COV_BF16) {
+    return COV_FAIL(COV_EUSAGE, "model: dtype %d is neither f32 nor bf16", (int)place->dtype);
   }
   if (place->space != COV_SPACE_HOST) return COV_FAIL(COV_EUSAGE, "model: this build runs it in host memory only");
   if (place->threads < 1) return COV_FAIL(COV_EUSAGE, "model: %d threads; at least 1", place->threads);
@@ -154,15 +189,13 @@ cov_status cov_llama_create(const cov_llama_config *config, const cov_params *pa
   cov_llama *m = calloc(1, sizeof *m);
   if (!m) return COV_FAIL(COV_ENOMEM, "model object");
   m->params = params;
-  m->ops = ops;
-  m->place = *place;
-  derive_sizes(m, config, shape);
-  plan_qkv(m);
-  m->owned_room = m->n_x + STATE_BUFFERS * m->n_state + OTHER_BUFFERS;
+  derive_sizes(m, config, shape, ops, place);
+  m->owned_room = m->n_x + STATE_BUFFERS * m->n_state + SLOT_BUFFERS * m->n_slots + OTHER_BUFFERS;
   m->owned = calloc((size_t)m->owned_room, sizeof *m->owned);
   m->x = calloc((size_t)m->n_x, sizeof *m->x);
   m->state = calloc((size_t)m->n_state, sizeof *m->state);
-  if (!m->owned || !m->x || !m->state)
+  m->slot = calloc((size_t)m->n_slots, sizeof *m->slot);
+  if (!m->owned || !m->x || !m->state || !m->slot)
     COV_FAIL_DONE(COV_ENOMEM, "bookkeeping of %lld layers", (long long)config->layers);
   COV_TRY_DONE(take_all(m));
   cov_rope_table(m->rope, m->shape.seq_len, m->config.head_dim, m->config.rope_theta);
@@ -180,16 +213,24 @@ void cov_llama_destroy(cov_llama **model) {
   free(m->owned);
   free(m->x);
   free(m->state);
+  free(m->slot);
   free(m);
   *model = NULL;
 }
 
-int64_t cov_llama_activation_bytes(const cov_llama_config *config, const cov_llama_shape *shape, const cov_ops *ops,
-                                   int threads) {
-  cov_llama m = {.ops = ops, .place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = threads}};
-  derive_sizes(&m, config, shape);
-  if (take_all(&m) != COV_OK) return -1;
-  return m.bytes;
+cov_status cov_llama_measure(const cov_llama_config *config, const cov_llama_shape *shape, const cov_ops *ops,
+                             const cov_place *place, cov_llama_bytes *bytes) {
+  cov_llama m = {0};
+  COV_TRY(verify_shape(config, shape));
+  COV_TRY(verify_place(place));
+  derive_sizes(&m, config, shape, ops, place);
+  COV_TRY(take_all(&m));
+  *bytes = m.bytes;
+  return COV_OK;
+}
+
+void cov_llama_set_version(cov_llama *model, int64_t version) {
+  model->version = version;
 }
 
 /* ---- calls ---- */

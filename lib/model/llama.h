@@ -62,6 +62,8 @@ typedef struct {
   int64_t seq_len;   /* largest T; <= config.seq_len */
   int64_t head_rows; /* rows of logits alive at a time, >= 1; 0: 256 */
   int evaluate_only; /* 1: no buffers for gradients, activations of one layer only */
+  int sharded;       /* 1: prepared weights of one layer and the head exist at a time, since the replica is shared out
+                        over ranks; 0: of all units, prepared once for each version of the weights */
   int recompute;     /* 1: keep only each layer's input and run its forward pass again in the backward pass: 1/3 more
                         matrix work, activations of one layer instead of L */
 } cov_llama_shape;
@@ -106,18 +108,31 @@ int64_t cov_llama_n_units(const cov_llama_config *config);
 /** Sets unit, first and elems of unit `index`; the pointers become NULL. `params` is the table of `config`. */
 void cov_llama_unit_of(const cov_llama_config *config, const cov_params *params, int64_t index, cov_llama_unit *unit);
 
-/** Allocates every buffer once (COV_MEM_ACTIVATIONS, COV_MEM_SCRATCH); later calls allocate nothing. `ops` is borrowed
- *  until destroy, `place` is copied; its scratch field is ignored (the model has its own). `params` is borrowed until
- *  destroy and must be the table that cov_llama_params made from `config`. COV_EUSAGE if the place's dtype or space
- *  is not one the model can run in: f32 on the host today. */
+/** Allocates every buffer once (COV_MEM_ACTIVATIONS, COV_MEM_PREPARED, COV_MEM_SCRATCH) and has the table make the
+ *  code of its products; later calls allocate nothing. Activations and their gradients are in the place's dtype, f32 or
+ *  bf16; weights come, and their gradients leave, in f32, as do norm gains, logits and losses. `ops` is borrowed until
+ *  destroy, `place` is copied; its scratch field is ignored (the model has its own). `params` is borrowed until
+ *  destroy and must be the table that cov_llama_params made from `config`. COV_EUSAGE if the model cannot run in the
+ *  place's dtype or space. Whether it runs fast there is for the caller to ask (cov_ops_cpu_refuses). */
 cov_status cov_llama_create(const cov_llama_config *config, const cov_params *params, const cov_llama_shape *shape,
                             const cov_ops *ops, const cov_place *place, cov_llama **model);
 /** Sets *model to NULL. */
 void cov_llama_destroy(cov_llama **model);
-/** Bytes of activations and scratch that cov_llama_create would allocate (without the small struct itself), so that
- *  `plan` can predict them. scratch of the operations is included. */
-int64_t cov_llama_activation_bytes(const cov_llama_config *config, const cov_llama_shape *shape, const cov_ops *ops,
-                                   int threads);
+
+/* What cov_llama_create allocates, by tag. */
+typedef struct {
+  int64_t activations, prepared, scratch;
+} cov_llama_bytes;
+
+/** What cov_llama_create would allocate with these arguments (without the small struct itself), so that `plan` can
+ *  predict it. */
+cov_status cov_llama_measure(const cov_llama_config *config, const cov_llama_shape *shape, const cov_ops *ops,
+                             const cov_place *place, cov_llama_bytes *bytes);
+
+/** Promise that until the next call of this function the weights handed to the model are those of `version`, whatever
+ *  number that is: what was prepared of a version is used again. 0, as at first: no promise, every call prepares anew.
+ *  Whoever changes weights calls this with a number that was not used before. */
+void cov_llama_set_version(cov_llama *model, int64_t version);
 
 /** Positions with a target, over all B*T. The gradient of protocol 2.2 (mean over the counted positions of the
  *  micro-batch, divided by the accumulation count) is grad_scale = 1 / (count * accumulation). */

@@ -46,77 +46,82 @@ static int64_t output_unit(const cov_llama *m) {
 }
 
 /* Offsets within their unit. Layers are alike, so that the first one's hold for all. */
-static int64_t layer_offset(const cov_llama *m, int tensor) {
+int64_t covi_llama_layer_offset(const cov_llama *m, int tensor) {
   return m->params->item[1 + tensor].offset - m->params->item[1].offset;
 }
 
-static int64_t output_offset(const cov_llama *m) {
+int64_t covi_llama_output_offset(const cov_llama *m) {
   const cov_param *norm = &m->params->item[1 + m->config.layers * LAYER_TENSORS];
   return m->config.tied ? 0 : m->params->item[m->params->n - 1].offset - norm->offset;
 }
 
-/* ---- a linear map y[R, n] = x[R, k] · weight[n, k]^T ---- */
+/* ---- linear maps ---- */
 
-static cov_status linear(const cov_llama *m, float *y, int64_t ldy, const float *x, const float *weight, int64_t R,
-                         int64_t n, int64_t k) {
-  RUN(m, matmul, 0, 1, R, n, k, 1.0f, x, k, weight, k, 0.0f, y, ldy);
+/* A map and where its weights, as `use` reads them, and their gradient are; `u` is open and prepared. */
+typedef struct {
+  covi_map map;
+  const void *weight;
+  float *gradient;
+} linear_map;
+
+static linear_map map_at(covi_map map, const void *copy, const cov_llama_unit *u, int64_t offset) {
+  linear_map x = {.map = map, .weight = copy ? copy : u->theta + offset};
+  if (u->grad) x.gradient = u->grad + offset;
+  return x;
+}
+
+static linear_map layer_map(const cov_llama *m, const cov_llama_unit *u, int tensor, cov_linear_use use) {
+  const void *copy = covi_llama_slot(m, u->unit - 1)->copy[tensor][use];
+  return map_at(m->map[tensor], copy, u, covi_llama_layer_offset(m, tensor));
+}
+
+/* y[R, n] = x[R, k] · weight[n, k]^T of a layer's tensor */
+static cov_status linear(const covi_pass *p, const cov_llama_unit *u, int tensor, void *y, int64_t ldy, const void *x) {
+  const cov_llama *m = p->m;
+  const linear_map l = layer_map(m, u, tensor, COV_LINEAR_FORWARD);
+  RUN(m, linear_forward, y, ldy, m->place.dtype, x, l.map.k, l.weight, p->R, l.map.n, l.map.k);
   return COV_OK;
 }
 
-/* dx[R, k] = beta dx + dy · weight */
-static cov_status linear_input_gradient(const cov_llama *m, float *dx, float beta, const float *dy, int64_t ldy,
-                                        const float *weight, int64_t R, int64_t n, int64_t k) {
-  RUN(m, matmul, 0, 0, R, k, n, 1.0f, dy, ldy, weight, k, beta, dx, k);
-  return COV_OK;
-}
-
-/* dweight[n, k] += dy^T · x */
-static cov_status linear_weight_gradient(const cov_llama *m, float *dweight, const float *dy, int64_t ldy,
-                                         const float *x, int64_t R, int64_t n, int64_t k) {
-  RUN(m, matmul, 1, 0, n, k, R, 1.0f, dy, ldy, x, k, 1.0f, dweight, k);
+/* From dy[R, n]: dx[R, k] = dy · weight, or added if `add`; and dweight[n, k] += dy^T · x. */
+static cov_status linear_backward(const covi_pass *p, const cov_llama_unit *u, int tensor, void *dx, int add,
+                                  const void *dy, int64_t ldy, const void *x) {
+  const cov_llama *m = p->m;
+  const linear_map l = layer_map(m, u, tensor, COV_LINEAR_INPUT_GRADIENT);
+  RUN(m, linear_weight_gradient, l.gradient, dy, ldy, x, l.map.k, p->R, l.map.n, l.map.k);
+  RUN(m, linear_input_gradient, dx, l.map.k, add, dy, ldy, l.weight, p->R, l.map.n, l.map.k);
   return COV_OK;
 }
 
 /* ---- forward ---- */
 
-static cov_status attention_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, float *x) {
+/* `x` is the layer's input; `more`, if not NULL, what is still to be added to it: the norm's sweep does that. */
+static cov_status attention_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, void *x,
+                                    const void *more) {
   const cov_llama *m = p->m;
   const cov_llama_config *c = &m->config;
   const int64_t B = p->batch->B, T = p->batch->T, E = c->head_dim, W = m->qkv_width, D = c->dim;
-  RUN(m, rmsnorm_forward, s->attention_input, s->attention_rstd, x, NULL, u->theta + layer_offset(m, ATTENTION_NORM),
-      p->R, D, (float)c->norm_eps);
+  const float *gain = u->theta + covi_llama_layer_offset(m, ATTENTION_NORM);
+  RUN(m, rmsnorm_forward, s->attention_input, s->attention_rstd, x, more, gain, p->R, D, (float)c->norm_eps);
   for (int i = 0; i < m->n_qkv; i++) {
-    const covi_qkv_part *part = &m->qkv[i];
-    COV_TRY(linear(m, s->qkv + part->column, W, s->attention_input, u->theta + layer_offset(m, part->tensor), p->R,
-                   part->rows, D));
+    COV_TRY(linear(p, u, m->qkv[i].tensor, covi_elem(m, s->qkv, m->qkv[i].column), W, s->attention_input));
   }
   /* q and k lie side by side: one rotation covers the heads of both. */
   RUN(m, rope, s->qkv, m->rope, B, T, c->heads + c->kv_heads, E, W, 1);
-  const float *k = s->qkv + c->heads * E, *v = k + c->kv_heads * E;
+  const void *k = covi_elem(m, s->qkv, c->heads * E), *v = covi_elem(m, s->qkv, (c->heads + c->kv_heads) * E);
   RUN(m, attention_forward, s->attention_out, s->lse, s->qkv, k, v, B, T, c->heads, c->kv_heads, E, W, W, W);
-  COV_TRY(linear(m, s->middle, D, s->attention_out, u->theta + layer_offset(m, WO), p->R, D, c->heads * E));
-  RUN(m, add, s->middle, x, p->R * D);
-  return COV_OK;
+  return linear(p, u, WO, s->middle, D, s->attention_out);
 }
 
 /* Up to silu(gate) * up: what the backward pass needs of the feed-forward half. */
-static cov_status hidden_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s) {
+static cov_status hidden_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, const void *x) {
   const cov_llama *m = p->m;
   const int64_t D = m->config.dim, F = m->config.ffn;
-  RUN(m, rmsnorm_forward, s->ffn_input, s->ffn_rstd, s->middle, NULL, u->theta + layer_offset(m, FFN_NORM), p->R, D,
-      (float)m->config.norm_eps);
-  COV_TRY(linear(m, s->gate, F, s->ffn_input, u->theta + layer_offset(m, W1), p->R, F, D));
-  COV_TRY(linear(m, s->up, F, s->ffn_input, u->theta + layer_offset(m, W3), p->R, F, D));
+  const float *gain = u->theta + covi_llama_layer_offset(m, FFN_NORM);
+  RUN(m, rmsnorm_forward, s->ffn_input, s->ffn_rstd, s->middle, x, gain, p->R, D, (float)m->config.norm_eps);
+  COV_TRY(linear(p, u, W1, s->gate, F, s->ffn_input));
+  COV_TRY(linear(p, u, W3, s->up, F, s->ffn_input));
   RUN(m, swiglu_forward, s->hidden, s->gate, s->up, p->R * F);
-  return COV_OK;
-}
-
-/* `out` may be the layer's input: nothing reads that any more. */
-static cov_status layer_output(const covi_pass *p, const cov_llama_unit *u, const covi_layer_state *s, float *out) {
-  const cov_llama *m = p->m;
-  const int64_t D = m->config.dim;
-  COV_TRY(linear(m, out, D, s->hidden, u->theta + layer_offset(m, W2), p->R, D, m->config.ffn));
-  RUN(m, add, out, s->middle, p->R * D);
   return COV_OK;
 }
 
@@ -124,11 +129,11 @@ static covi_layer_state *state_of(const cov_llama *m, int64_t l, int keep) {
   return &m->state[keep && m->n_state > 1 ? l : 0];
 }
 
-static cov_status final_norm_forward(const covi_pass *p, float *x) {
+static cov_status final_norm_forward(const covi_pass *p, void *x, const void *more) {
   const cov_llama *m = p->m;
   cov_llama_unit u;
   COV_TRY(open_unit(p, final_unit(m), 0, &u));
-  RUN(m, rmsnorm_forward, m->final_norm, m->final_rstd, x, NULL, u.theta, p->R, m->config.dim,
+  RUN(m, rmsnorm_forward, m->final_norm, m->final_rstd, x, more, u.theta, p->R, m->config.dim,
       (float)m->config.norm_eps);
   return close_unit(p, &u);
 }
@@ -142,18 +147,22 @@ static cov_status embed(const covi_pass *p) {
 }
 
 cov_status covi_llama_forward(const covi_pass *p, int keep) {
-  const cov_llama *m = p->m;
+  cov_llama *m = p->m;
+  const void *more = NULL; /* a layer's output is x + more: its last product and its middle */
   COV_TRY(embed(p));
   for (int64_t l = 0; l < m->config.layers; l++) {
     covi_layer_state *s = state_of(m, l, keep);
+    void *x = m->x[keep ? l : 0];
     cov_llama_unit u;
     COV_TRY(open_unit(p, 1 + l, 0, &u));
-    COV_TRY(attention_forward(p, &u, s, m->x[keep ? l : 0]));
-    COV_TRY(hidden_forward(p, &u, s));
-    COV_TRY(layer_output(p, &u, s, m->x[keep ? l + 1 : 0]));
+    COV_TRY(covi_llama_prepare_layer(m, &u, COV_LINEAR_FORWARD));
+    COV_TRY(attention_forward(p, &u, s, x, more));
+    COV_TRY(hidden_forward(p, &u, s, x));
+    COV_TRY(linear(p, &u, W2, m->x[keep ? l + 1 : 0], m->config.dim, s->hidden)); /* over the input, if not kept */
     COV_TRY(close_unit(p, &u));
+    more = s->middle;
   }
-  return final_norm_forward(p, m->x[keep ? m->config.layers : 0]);
+  return final_norm_forward(p, m->x[keep ? m->config.layers : 0], more);
 }
 
 /* ---- head ---- */
@@ -161,12 +170,26 @@ cov_status covi_llama_forward(const covi_pass *p, int keep) {
 static cov_status project(const covi_pass *p, const cov_llama_unit *u, int64_t first, int64_t n, float *out) {
   const cov_llama *m = p->m;
   const int64_t D = m->config.dim, V = m->config.vocab;
-  return linear(m, out, V, m->final_norm + first * D, u->theta + output_offset(m), n, V, D);
+  const void *copy = m->head_slot.copy[0][COV_LINEAR_FORWARD];
+  const linear_map l = map_at(m->head, copy, u, covi_llama_output_offset(m));
+  RUN(m, linear_forward, out, V, COV_F32, covi_elem(m, m->final_norm, first * D), D, l.weight, n, V, D);
+  return COV_OK;
+}
+
+static cov_status project_backward(const covi_pass *p, const cov_llama_unit *u, int64_t first, int64_t n) {
+  const cov_llama *m = p->m;
+  const int64_t D = m->config.dim, V = m->config.vocab;
+  const void *copy = m->head_slot.copy[0][COV_LINEAR_INPUT_GRADIENT];
+  const linear_map l = map_at(m->head, copy, u, covi_llama_output_offset(m));
+  RUN(m, linear_weight_gradient, l.gradient, m->d_logits, V, covi_elem(m, m->final_norm, first * D), D, n, V, D);
+  RUN(m, linear_input_gradient, covi_elem(m, m->d_norm, first * D), D, 0, m->d_logits, V, l.weight, n, V, D);
+  return COV_OK;
 }
 
 cov_status covi_llama_project(const covi_pass *p, int64_t first, int64_t n, float *out) {
   cov_llama_unit u;
   COV_TRY(open_unit(p, output_unit(p->m), 0, &u));
+  COV_TRY(covi_llama_prepare_head(p->m, &u, COV_LINEAR_FORWARD));
   COV_TRY(project(p, &u, first, n, out));
   return close_unit(p, &u);
 }
@@ -175,7 +198,7 @@ static cov_status block_loss(const covi_pass *p, int64_t first, int64_t n, doubl
   const cov_llama *m = p->m;
   const int64_t V = m->config.vocab;
   const int32_t *targets = p->batch->targets + first;
-  float *gradient = p->with_grad ? m->logits : NULL; /* in place */
+  void *gradient = p->with_grad ? m->d_logits : NULL;
   if (!row_nats) {
     RUN(m, cross_entropy, gradient, m->logits, targets, n, V, p->grad_scale, &loss->loss_sum, &loss->count);
     return COV_OK;
@@ -190,19 +213,17 @@ static cov_status block_loss(const covi_pass *p, int64_t first, int64_t n, doubl
 }
 
 cov_status covi_llama_head(const covi_pass *p, double *row_nats, cov_llama_loss *loss) {
-  const cov_llama *m = p->m;
-  const int64_t D = m->config.dim, V = m->config.vocab, output = output_offset(m);
+  cov_llama *m = p->m;
   cov_llama_unit u;
   *loss = (cov_llama_loss){0};
   COV_TRY(open_unit(p, output_unit(m), p->with_grad, &u));
+  COV_TRY(covi_llama_prepare_head(m, &u, COV_LINEAR_FORWARD));
+  if (p->with_grad) COV_TRY(covi_llama_prepare_head(m, &u, COV_LINEAR_INPUT_GRADIENT));
   for (int64_t first = 0; first < p->R; first += m->shape.head_rows) {
     int64_t n = p->R - first < m->shape.head_rows ? p->R - first : m->shape.head_rows;
     COV_TRY(project(p, &u, first, n, m->logits));
     COV_TRY(block_loss(p, first, n, row_nats, loss));
-    if (!p->with_grad) continue;
-    const float *d_logits = m->logits; /* cross_entropy has put the gradient there */
-    COV_TRY(linear_weight_gradient(m, u.grad + output, d_logits, V, m->final_norm + first * D, n, V, D));
-    COV_TRY(linear_input_gradient(m, m->d_norm + first * D, 0.0f, d_logits, V, u.theta + output, n, V, D));
+    if (p->with_grad) COV_TRY(project_backward(p, &u, first, n));
   }
   return close_unit(p, &u);
 }
@@ -212,38 +233,31 @@ cov_status covi_llama_head(const covi_pass *p, double *row_nats, cov_llama_loss 
 /* m->d_x holds the gradient of the layer's output and leaves with that of its middle. */
 static cov_status ffn_backward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s) {
   const cov_llama *m = p->m;
-  const int64_t R = p->R, D = m->config.dim, F = m->config.ffn;
-  const int64_t w1 = layer_offset(m, W1), w2 = layer_offset(m, W2), w3 = layer_offset(m, W3);
-  const int64_t gain = layer_offset(m, FFN_NORM);
-  COV_TRY(linear_weight_gradient(m, u->grad + w2, m->d_x, D, s->hidden, R, D, F));
-  COV_TRY(linear_input_gradient(m, m->d_hidden, 0.0f, m->d_x, D, u->theta + w2, R, D, F));
+  const int64_t R = p->R, D = m->config.dim, F = m->config.ffn, gain = covi_llama_layer_offset(m, FFN_NORM);
+  COV_TRY(linear_backward(p, u, W2, m->d_hidden, 0, m->d_x, D, s->hidden));
   RUN(m, swiglu_backward, s->gate, s->up, m->d_hidden, s->gate, s->up, R * F);
-  COV_TRY(linear_weight_gradient(m, u->grad + w1, s->gate, F, s->ffn_input, R, F, D));
-  COV_TRY(linear_weight_gradient(m, u->grad + w3, s->up, F, s->ffn_input, R, F, D));
-  COV_TRY(linear_input_gradient(m, m->d_norm, 0.0f, s->gate, F, u->theta + w1, R, F, D));
-  COV_TRY(linear_input_gradient(m, m->d_norm, 1.0f, s->up, F, u->theta + w3, R, F, D));
+  COV_TRY(linear_backward(p, u, W1, m->d_norm, 0, s->gate, F, s->ffn_input));
+  COV_TRY(linear_backward(p, u, W3, m->d_norm, 1, s->up, F, s->ffn_input));
   RUN(m, rmsnorm_backward, m->d_x, u->grad + gain, m->d_norm, s->middle, u->theta + gain, s->ffn_rstd, R, D);
   return COV_OK;
 }
 
 /* From the gradient of the layer's middle to that of its input. */
-static cov_status attention_backward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, const float *x) {
+static cov_status attention_backward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, const void *x) {
   const cov_llama *m = p->m;
   const cov_llama_config *c = &m->config;
   const int64_t R = p->R, B = p->batch->B, T = p->batch->T, D = c->dim, E = c->head_dim, W = m->qkv_width;
-  const int64_t wo = layer_offset(m, WO), gain = layer_offset(m, ATTENTION_NORM);
   const int64_t k = c->heads * E, v = k + c->kv_heads * E; /* columns */
-  COV_TRY(linear_weight_gradient(m, u->grad + wo, m->d_x, D, s->attention_out, R, D, c->heads * E));
-  COV_TRY(linear_input_gradient(m, m->d_attention, 0.0f, m->d_x, D, u->theta + wo, R, D, c->heads * E));
-  RUN(m, attention_backward, m->d_qkv, m->d_qkv + k, m->d_qkv + v, m->d_attention, s->qkv, s->qkv + k, s->qkv + v,
-      s->attention_out, s->lse, B, T, c->heads, c->kv_heads, E, W, W, W);
+  const int64_t gain = covi_llama_layer_offset(m, ATTENTION_NORM);
+  COV_TRY(linear_backward(p, u, WO, m->d_attention, 0, m->d_x, D, s->attention_out));
+  RUN(m, attention_backward, m->d_qkv, covi_elem(m, m->d_qkv, k), covi_elem(m, m->d_qkv, v), m->d_attention, s->qkv,
+      covi_elem(m, s->qkv, k), covi_elem(m, s->qkv, v), s->attention_out, s->lse, B, T, c->heads, c->kv_heads, E, W, W,
+      W);
   RUN(m, rope, m->d_qkv, m->rope, B, T, c->heads + c->kv_heads, E, W, -1);
   for (int i = 0; i < m->n_qkv; i++) {
     const covi_qkv_part *part = &m->qkv[i];
-    const int64_t w = layer_offset(m, part->tensor);
-    const float *d = m->d_qkv + part->column;
-    COV_TRY(linear_weight_gradient(m, u->grad + w, d, W, s->attention_input, R, part->rows, D));
-    COV_TRY(linear_input_gradient(m, m->d_norm, i > 0 ? 1.0f : 0.0f, d, W, u->theta + w, R, part->rows, D));
+    COV_TRY(linear_backward(p, u, part->tensor, m->d_norm, i > 0, covi_elem(m, m->d_qkv, part->column), W,
+                            s->attention_input));
   }
   RUN(m, rmsnorm_backward, m->d_x, u->grad + gain, m->d_norm, x, u->theta + gain, s->attention_rstd, R, D);
   return COV_OK;
@@ -254,7 +268,7 @@ static cov_status final_norm_backward(const covi_pass *p) {
   const cov_llama *m = p->m;
   cov_llama_unit u;
   COV_TRY(open_unit(p, final_unit(m), 1, &u));
-  memset(m->d_x, 0, (size_t)(p->R * m->config.dim) * sizeof *m->d_x);
+  memset(m->d_x, 0, (size_t)(p->R * m->config.dim * m->elem_bytes));
   RUN(m, rmsnorm_backward, m->d_x, u.grad, m->d_norm, m->x[m->config.layers], u.theta, m->final_rstd, p->R,
       m->config.dim);
   return close_unit(p, &u);
@@ -269,7 +283,7 @@ static cov_status embed_backward(const covi_pass *p) {
 }
 
 cov_status covi_llama_backward(const covi_pass *p) {
-  const cov_llama *m = p->m;
+  cov_llama *m = p->m;
   const int64_t L = m->config.layers;
   const int one_state = m->n_state == 1;
   COV_TRY(final_norm_backward(p));
@@ -278,9 +292,11 @@ cov_status covi_llama_backward(const covi_pass *p) {
     cov_llama_unit u;
     COV_TRY(open_unit(p, 1 + l, 1, &u));
     if (one_state && l < L - 1) { /* the last layer's state is still there */
-      COV_TRY(attention_forward(p, &u, s, m->x[l]));
-      COV_TRY(hidden_forward(p, &u, s));
+      COV_TRY(covi_llama_prepare_layer(m, &u, COV_LINEAR_FORWARD));
+      COV_TRY(attention_forward(p, &u, s, m->x[l], NULL)); /* x[l] is complete since the forward pass */
+      COV_TRY(hidden_forward(p, &u, s, m->x[l]));
     }
+    COV_TRY(covi_llama_prepare_layer(m, &u, COV_LINEAR_INPUT_GRADIENT));
     COV_TRY(ffn_backward(p, &u, s));
     COV_TRY(attention_backward(p, &u, s, m->x[l]));
     COV_TRY(close_unit(p, &u));

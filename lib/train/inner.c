@@ -27,6 +27,7 @@ struct cov_inner {
   int64_t T; /* tokens of a sample */
   uint32_t eos;
   cov_llama *model;
+  int64_t version; /* of the weights */
   cov_replica *replica;
   cov_optimizer optimizer; /* of the own part */
   int ranks;               /* that share the replica */
@@ -111,7 +112,8 @@ static cov_status prepare_model(cov_inner *in, const cov_llama_config *llama) {
     return COV_FAIL(COV_EUSAGE, "the model has %lld embeddings, the data's vocabulary is %d", (long long)llama->vocab,
                     manifest->vocab);
   }
-  const cov_llama_shape shape = {.batch = in->p.micro_batch_seqs, .seq_len = in->T, .recompute = in->p.recompute};
+  const cov_llama_shape shape = {
+      .batch = in->p.micro_batch_seqs, .seq_len = in->T, .sharded = in->ranks > 1, .recompute = in->p.recompute};
   in->eos = manifest->eos;
   return cov_llama_create(llama, in->params, &shape, in->ops, &in->place, &in->model);
 }
@@ -134,7 +136,7 @@ cov_status cov_inner_create(const cov_inner_params *p, const cov_llama_config *l
   in->data = data;
   in->ops = ops;
   in->T = llama->seq_len;
-  in->place = (cov_place){.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = p->threads};
+  in->place = (cov_place){.space = COV_SPACE_HOST, .dtype = p->dtype, .threads = p->threads};
   in->assign.n_samples = cov_dataset_samples(data, in->T);
   in->assign.n_consumed = p->inner_steps * p->batch_seqs;
   in->assign.n_pool = p->pool_samples > 0 ? p->pool_samples : in->assign.n_consumed;
@@ -265,6 +267,7 @@ static int is_wanted(const cov_inner *in, int64_t i) {
 static cov_status accumulate(cov_inner *in, int64_t n_micro, cov_llama_loss *sum) {
   const int64_t micro = in->p.micro_batch_seqs;
   *sum = (cov_llama_loss){0};
+  cov_llama_set_version(in->model, ++in->version); /* every step meets new weights, all its micro-batches the same */
   cov_replica_grad_begin(in->replica);
   for (int64_t i = 0; i < in->n_micro; i++) {
     if (!is_wanted(in, i)) continue;

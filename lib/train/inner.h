@@ -45,6 +45,7 @@ typedef struct {
   int64_t pool_samples;      /* drawn for a round, >= inner_steps * batch_seqs; 0: as many as are trained on */
   int mask_eos;              /* 1: the end-of-document token is no target */
   int threads;               /* >= 1 */
+  cov_dtype dtype;           /* of the passes; weights, gradients and moments are f32 */
   int recompute;             /* 1: activations of one layer are kept, the others computed again (cov_llama_shape) */
   const cov_fsdp_ops *ranks; /* who share the replica out; borrowed until destroy. NULL: this rank has all of it */
   int chunk_edge;            /* sync.chunk, for `ranks`; 0: COV_CHUNK_EDGE_MAX */

@@ -175,10 +175,33 @@ static struct {
   int64_t calls;
 } counted;
 
+static void count_product(int64_t R, int64_t n, int64_t k) {
+  counted.products += 2.0 * (double)R * (double)n * (double)k;
+  counted.calls++;
+}
+
+static int count_linear_forward(const cov_place *p, void *y, int64_t ldy, cov_dtype y_dtype, const void *x, int64_t ldx,
+                                const void *prepared, int64_t R, int64_t n, int64_t k) {
+  count_product(R, n, k);
+  return cov_ops_ref()->linear_forward(p, y, ldy, y_dtype, x, ldx, prepared, R, n, k);
+}
+
+static int count_input_gradient(const cov_place *p, void *dx, int64_t lddx, int add, const void *dy, int64_t lddy,
+                                const void *prepared, int64_t R, int64_t n, int64_t k) {
+  count_product(R, n, k);
+  return cov_ops_ref()->linear_input_gradient(p, dx, lddx, add, dy, lddy, prepared, R, n, k);
+}
+
+static int count_weight_gradient(const cov_place *p, float *dw, const void *dy, int64_t lddy, const void *x,
+                                 int64_t ldx, int64_t R, int64_t n, int64_t k) {
+  count_product(R, n, k);
+  return cov_ops_ref()->linear_weight_gradient(p, dw, dy, lddy, x, ldx, R, n, k);
+}
+
+/* Products that bypass the maps would be counted too. */
 static int count_matmul(const cov_place *p, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const void *a,
                         int64_t lda, const void *b, int64_t ldb, float beta, void *c, int64_t ldc) {
-  counted.products += 2.0 * (double)m * (double)n * (double)k;
-  counted.calls++;
+  count_product(m, n, k);
   return cov_ops_ref()->matmul(p, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 
@@ -206,6 +229,9 @@ static void count_gradient(const cov_llama_config *config, int64_t B) {
   cov_llama *model;
   cov_llama_loss loss;
   ops.matmul = count_matmul;
+  ops.linear_forward = count_linear_forward;
+  ops.linear_input_gradient = count_input_gradient;
+  ops.linear_weight_gradient = count_weight_gradient;
   ops.attention_forward = count_forward;
   ops.attention_backward = count_backward;
   cov_params_create(&params);
@@ -253,7 +279,7 @@ static void step_counts_what_the_model_multiplies(void **state) {
   for (int i = 0; i < 3; i++) {
     cov_llama_config c = tiny(i != 1, i == 2 ? 2 : 1);
     char arguments[512];
-    assert_ok(cov_path(arguments, sizeof arguments, "%s --steps 2", settings[i]));
+    assert_ok(cov_path(arguments, sizeof arguments, "%s --steps 2 --size 64", settings[i]));
     run_json("step", arguments);
     count_gradient(&c, 2);
     /* Two micro-batches of two sequences. */
@@ -271,10 +297,12 @@ static void step_counts_what_the_model_multiplies(void **state) {
 
 static void step_has_its_keys(void **state) {
   (void)state;
-  run_json("step", TINY "--steps 3");
-  static const char *const samples[] = {"tokens_per_s", "flops_per_s", "gemm_flops_per_s", "step_s"};
+  run_json("step", TINY "--steps 3 --size 64");
+  static const char *const samples[] = {"tokens_per_s", "flops_per_s", "gemm_flops_per_s", "square_flops_per_s",
+                                        "step_s"};
   for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) assert_samples(samples[i]);
   assert_close(number("ratio"), number("flops_per_s") / number("gemm_flops_per_s"));
+  assert_close(number("gemm_of_square"), number("gemm_flops_per_s") / number("square_flops_per_s"));
   assert_samples("ratio_of_rep");
   assert_samples("ratio_cpu");
   assert_samples("step_cpu_s");
@@ -286,6 +314,23 @@ static void step_has_its_keys(void **state) {
   assert_text("dtype");
   assert_text("matmul");
   assert_text("source");
+}
+
+/* A processor without bf16 products, as oneDNN can be told to be; without oneDNN it is the same. */
+static void bf16_is_refused_by_name_and_auto_falls_back(void **state) {
+  (void)state;
+  assert_int_equal(setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 1), 0);
+  assert_int_equal(run("step --json --reps 1 --steps 1 --size 64 " TINY "train.dtype=bf16"), 2);
+  assert_non_null(strstr(err_text, "train.dtype=bf16: this "));
+  run_json("step", TINY "--steps 1 --size 64");
+  assert_non_null(strstr(err_text, "note: fp32: this "));
+  assert_int_equal(strncmp(value_of("dtype"), "\"fp32\"", 6), 0);
+  assert_int_equal(unsetenv("ONEDNN_MAX_CPU_ISA"), 0);
+  run_json("step", TINY "--steps 1 --size 64 train.dtype=fp32");
+  assert_null(strstr(err_text, "note: fp32"));
+  if (cov_ops_cpu_refuses(COV_BF16)) return;
+  run_json("step", TINY "--steps 1 --size 64");
+  assert_int_equal(strncmp(value_of("dtype"), "\"bf16\"", 6), 0);
 }
 
 static void gemm_has_its_keys(void **state) {
@@ -454,6 +499,7 @@ int main(void) {
       cmocka_unit_test(the_formula_is_what_the_model_multiplies),
       cmocka_unit_test(step_counts_what_the_model_multiplies),
       cmocka_unit_test(step_has_its_keys),
+      cmocka_unit_test(bf16_is_refused_by_name_and_auto_falls_back),
       cmocka_unit_test(gemm_has_its_keys),
       cmocka_unit_test(stream_has_its_keys),
       cmocka_unit_test(codec_counts_what_it_sends),

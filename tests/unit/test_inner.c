@@ -122,18 +122,48 @@ static void test_loss_falls(void **state) {
   cov_mem_free(work);
 }
 
+static int has_bf16(void) {
+  const char *why = cov_ops_cpu_refuses(COV_BF16);
+  if (why) printf("bf16 is not run: %s\n", why);
+  return !why;
+}
+
+/* In each dtype and for each number of threads; between two numbers the bits may differ. */
 static void test_two_runs_have_equal_bits(void **state) {
   (void)state;
-  cov_inner_params p = make_params();
-  cov_inner_report a[2], b[2];
-  float *first = train(&p, 2, a), *second = train(&p, 2, b);
-  same_weights(first, second);
-  for (int r = 0; r < 2; r++) {
-    assert_true(a[r].loss == b[r].loss);
-    assert_memory_equal(a[r].sample_digest, b[r].sample_digest, COV_SAMPLE_DIGEST_BYTES);
+  for (int variant = 0; variant < (has_bf16() ? 6 : 3); variant++) {
+    cov_inner_params p = make_params();
+    cov_inner_report a[2], b[2];
+    p.dtype = variant < 3 ? COV_F32 : COV_BF16;
+    p.threads = 1 + variant % 3;
+    float *first = train(&p, 2, a), *second = train(&p, 2, b);
+    same_weights(first, second);
+    for (int r = 0; r < 2; r++) {
+      assert_true(a[r].loss == b[r].loss);
+      assert_memory_equal(a[r].sample_digest, b[r].sample_digest, COV_SAMPLE_DIGEST_BYTES);
+    }
+    cov_mem_free(first);
+    cov_mem_free(second);
   }
-  cov_mem_free(first);
-  cov_mem_free(second);
+}
+
+/* Thirty steps apart, every one rounded: the losses stay within half a percent, far less than they fell. */
+static void test_bf16_learns_like_f32(void **state) {
+  (void)state;
+  cov_inner_params p = make_params();
+  cov_inner_report wide[6], narrow[6];
+  if (!has_bf16()) skip();
+  float *x = train(&p, 6, wide);
+  p.dtype = COV_BF16;
+  float *y = train(&p, 6, narrow);
+  for (int r = 0; r < 6; r++) {
+    if (!(fabs(narrow[r].loss / wide[r].loss - 1.0) < 5e-3)) {
+      fail_msg("round %d: loss %.5f in bf16, %.5f in f32", r, narrow[r].loss, wide[r].loss);
+    }
+  }
+  assert_true(memcmp(x, y, (size_t)f.params.span * sizeof *x) != 0);
+  cov_mem_free(x);
+  cov_mem_free(y);
 }
 
 /* The layers' forward passes done again have the bits they had the first time, and less is held. */
@@ -473,6 +503,7 @@ int main(void) {
       cmocka_unit_test(test_loss_falls),
       cmocka_unit_test(test_two_runs_have_equal_bits),
       cmocka_unit_test(test_recomputing_changes_no_bit),
+      cmocka_unit_test(test_bf16_learns_like_f32),
       cmocka_unit_test(test_muon_learns),
       cmocka_unit_test(test_moments_outlive_a_round),
       cmocka_unit_test(test_accumulation_changes_only_rounding),

@@ -387,7 +387,8 @@ static void bad_batches_are_refused(void **state) {
 }
 
 static size_t bytes_in_use(void) {
-  return cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_ACTIVATIONS) + cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_SCRATCH);
+  return cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_ACTIVATIONS) +
+         cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_PREPARED) + cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_SCRATCH);
 }
 
 static void memory_is_what_was_predicted(void **state) {
@@ -400,7 +401,9 @@ static void memory_is_what_was_predicted(void **state) {
     fixture f;
     size_t before = bytes_in_use();
     open_model(&f, &config, shape);
-    assert_int_equal(bytes_in_use() - before, cov_llama_activation_bytes(&config, &shape, cov_ops_ref(), 1));
+    cov_llama_bytes want;
+    assert_ok(cov_llama_measure(&config, &shape, cov_ops_ref(), &f.place, &want));
+    assert_int_equal(bytes_in_use() - before, want.activations + want.prepared + want.scratch);
     size_t peak = cov_mem_peak_bytes(COV_SPACE_HOST, COV_MEM_ACTIVATIONS);
     cov_llama_loss loss;
     assert_ok(cov_llama_evaluate(f.model, f.theta, &f.batch, NULL, &loss));
@@ -426,7 +429,7 @@ static void create_refuses_what_it_cannot_run(void **state) {
   assert_status(cov_llama_create(&config, &params, &shape, cov_ops_ref(), &place, &model), COV_EUSAGE);
   shape.batch = 1;
   assert_status(cov_llama_create(&other, &params, &shape, cov_ops_ref(), &place, &model), COV_EUSAGE);
-  bad.dtype = COV_BF16;
+  bad.dtype = (cov_dtype)7;
   assert_status(cov_llama_create(&config, &params, &shape, cov_ops_ref(), &bad, &model), COV_EUSAGE);
   bad = place;
   bad.space = COV_SPACE_DEVICE;
