@@ -46,10 +46,14 @@ static cov_status open_rounds(bench_rounds *r) {
   r->strategy = set.strategy;
   r->quant = set.quant;
   cov_outer_params_of(cfg, &r->step);
+  r->step.threads = (int)cfg->train.threads; /* a bench has one number of threads */
   COV_TRY(cov_grid_create(params, (int)cfg->sync.chunk, set.topk, &r->grid));
   COV_TRY(cov_shard_create(&r->grid, 0, 1, &r->shard));
-  const cov_encoder_params encoder = {
-      .quant = r->quant, .beta = set.beta, .theta_layout = COV_LAYOUT_SPAN, .feedback_layout = COV_LAYOUT_SPAN};
+  const cov_encoder_params encoder = {.quant = r->quant,
+                                      .beta = set.beta,
+                                      .theta_layout = COV_LAYOUT_SPAN,
+                                      .feedback_layout = COV_LAYOUT_SPAN,
+                                      .threads = r->step.threads};
   COV_TRY(cov_encoder_create(&r->shard, &encoder, &r->encoder));
   cov_params_digest(params, r->params_digest);
   r->payload_bytes_max = cov_payload_bytes_max(&r->grid, &r->quant);

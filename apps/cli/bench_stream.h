@@ -15,9 +15,10 @@ typedef struct {
 
 /* Bytes a second. */
 typedef struct {
-  double copy;  /* c = a: 8 bytes an element */
-  double triad; /* a = b + s c: 12 */
-  double sweep; /* c = s c + (a - b), what the encoder's sweep asks of memory: 16 */
+  double copy;     /* c = a: 8 bytes an element */
+  double triad;    /* a = b + s c: 12 */
+  double sweep;    /* c = s c + (a - b), what the encoder's sweep asks of memory: 16 */
+  double best_cpu; /* of the best one, by processor time of all threads: bytes a second of it */
 } bench_bandwidth;
 
 /** Arrays of `bytes` each, 0: four times the last-level cache. Each thread touches its own part first, so that it lies

@@ -107,5 +107,6 @@ void cov_outer_params_of(const cov_config *c, cov_outer_params *out) {
   *out = (cov_outer_params){.alpha = (float)c->sync.outer_lr,
                             .mean = c->sync.aggregate == COV_CFG_AGGREGATE_PAPER ? COV_MEAN_PAPER : COV_MEAN_SENDERS,
                             .clip = set.clip,
-                            .momentum = set.momentum};
+                            .momentum = set.momentum,
+                            .threads = (int)c->sync.threads};
 }

@@ -46,7 +46,7 @@ static cov_status create_demo(cov_outer *outer, const cov_config *cfg) {
   void *p;
   COV_TRY(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_OUTER, sizeof *outer->demo, &p));
   outer->demo = p;
-  return cov_demo_create(&outer->part, cfg->sync.demo_sign, 1, outer->demo);
+  return cov_demo_create(&outer->part, cfg->sync.demo_sign, (int)cfg->sync.threads, outer->demo);
 }
 
 cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_wait *how, cov_outer *outer) {
@@ -68,7 +68,8 @@ cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_
   const cov_encoder_params params = {.quant = outer->quant,
                                      .beta = set.beta,
                                      .theta_layout = outer->demo ? COV_LAYOUT_SHARD : COV_LAYOUT_SPAN,
-                                     .feedback_layout = COV_LAYOUT_SHARD};
+                                     .feedback_layout = COV_LAYOUT_SHARD,
+                                     .threads = (int)cfg->sync.threads};
   COV_TRY(cov_encoder_create(&outer->part, &params, &outer->encoder));
   outer->payload_bytes_max = cov_payload_bytes_max(&outer->grid, &outer->quant);
   return create_buffers(outer);

@@ -95,7 +95,7 @@ typedef struct {
     bool decay_vectors, muon_nesterov, muon_output;
   } train;
   struct {
-    int64_t inner_steps, topk, chunk, bins, hash_every, delay, delay_from;
+    int64_t inner_steps, topk, chunk, bins, threads, hash_every, delay, delay_from;
     int strategy, quantizer, aggregate, clip, delay_keep;
     double range_sigma, ef_decay, outer_lr, outer_momentum;
     bool demo_sign;

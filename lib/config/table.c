@@ -215,6 +215,8 @@ static const cov_option options[] = {
  CHOICE(sync.delay_keep, keep_choices,         "progress", I,
       "What a peer starts from while its aggregate is under way: the parameters moved by all it did in the round, or by "
       "its own payload.", "simulation 5"),
+ INT  (sync.threads,              "",      1,  256,       "1",    0,
+      "Threads of a sync rank for encoding and for the outer step; results do not depend on it.", NULL),
  INT  (sync.hash_every,           "rounds", 1, 1e6,       "1",    I,
       "Rounds between two comparisons of the peers' state hashes.", NULL),
 

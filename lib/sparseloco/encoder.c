@@ -24,10 +24,6 @@ struct cov_encoder {
   covi_sweep sweep;       /* its arrays are owned, or the ones above */
 };
 
-/* Magnitudes of theta_end from here on make a round look twice (covi_sweep_foresee). Below, with theta and e below half
- * of it, as they are in any run that lives, no e can pass COV_VALUE_MAX. */
-#define CAREFUL_FROM 32768.0f
-
 static size_t most_words(const cov_encoder *e) {
   size_t words = COV_MOMENTS_MAX, n_bins = 2 * (size_t)e->params.quant.bins;
   if (e->quantiser->uses_bins && n_bins > words) words = n_bins;
@@ -136,19 +132,6 @@ static cov_status judge_magnitudes(const cov_encoder *e) {
   return COV_OK;
 }
 
-/* What the inner loop did is the one input that nobody has vouched for: a bad one is refused while e is as it was. */
-static cov_status pass_scan(cov_encoder *e, const cov_reducer *reducer) {
-  size_t n = (size_t)e->shard->grid->n;
-  int careful = 0;
-  covi_sweep_scan(&e->sweep, e->words);
-  COV_TRY(reduce_words(reducer, e->words, n, COV_REDUCE_MAX));
-  for (size_t t = 0; t < n; t++) careful |= e->words[t] >= (int64_t)cov_float_bits(CAREFUL_FROM);
-  if (!careful) return COV_OK;
-  covi_sweep_foresee(&e->sweep, e->words);
-  COV_TRY(reduce_words(reducer, e->words, n, COV_REDUCE_MAX));
-  return judge_magnitudes(e);
-}
-
 static cov_status pass_select(cov_encoder *e, const cov_reducer *reducer) {
   const cov_grid *grid = e->shard->grid;
   covi_sweep_select(&e->sweep, e->words);
@@ -231,16 +214,19 @@ static cov_status pass_codes(cov_encoder *e, const cov_reducer *reducer) {
   return COV_OK;
 }
 
-static cov_status encode(cov_encoder *e, const cov_reducer *reducer) {
-  int quantised = e->params.quant.id != COV_QUANT_NONE;
-  COV_TRY(pass_scan(e, reducer));
+static cov_status take_values(cov_encoder *e, const cov_reducer *reducer) {
   COV_TRY(pass_select(e, reducer));
-  if (quantised) {
-    COV_TRY(pass_moments(e, reducer));
-    COV_TRY(pass_codes(e, reducer));
-  }
-  covi_sweep_subtract(&e->sweep, e->table, quantised ? e->params.quant.bins : 0, e->code);
-  return COV_OK;
+  if (e->params.quant.id == COV_QUANT_NONE) return COV_OK;
+  COV_TRY(pass_moments(e, reducer));
+  return pass_codes(e, reducer);
+}
+
+static cov_status encode(cov_encoder *e, const cov_reducer *reducer) {
+  cov_status st = take_values(e, reducer);
+  if (st == COV_OK)
+    covi_sweep_subtract(&e->sweep, e->table, e->params.quant.id == COV_QUANT_NONE ? 0 : e->params.quant.bins, e->code);
+  else covi_sweep_undo(&e->sweep);
+  return st;
 }
 
 cov_status cov_encoder_encode(cov_encoder *encoder, const float *theta, const float *theta_end, float *feedback,

@@ -44,9 +44,8 @@ void cov_encoder_destroy(cov_encoder **encoder);
  *  Collective over the shards of the peer through `reducer` (NULL: there is only this shard; then G must be 1).
  *  theta, theta_end: read only; feedback: own bands are updated in one sweep that also reads theta and theta_end.
  *  COV_ENUMERIC on every shard, naming a tensor, if a difference or a sum is not finite on any of them, or one is
- * beyond COV_VALUE_MAX. If theta_end is to blame, as it is when training has diverged, that is found before anything is
- *  changed anywhere. If theta or e were not sound before the call, or a reduction fails after the sweep, then e is what
- *  the sweep made of it, with nothing taken out: load it again from a checkpoint. */
+ * beyond COV_VALUE_MAX. After that, and after a reduction that fails, nothing was sent and e is computed back to what
+ * it was: exact up to the rounding of two fp32 operations, and finite (docs/numerics.md, 2). */
 cov_status cov_encoder_encode(cov_encoder *encoder, const float *theta, const float *theta_end, float *feedback,
                               const cov_reducer *reducer);
 

@@ -46,49 +46,6 @@ static void run_pass(const covi_sweep *s, sweep_pass *p, int64_t *largest) {
   }
 }
 
-/* ---- scan, foresee ---- */
-
-static uint32_t scan_bands(const void *context, int slot, int t, int64_t first, int64_t end) {
-  const sweep_pass *p = context;
-  const covi_sweep *s = p->sweep;
-  (void)slot;
-  int64_t band_elems = s->shard->grid->tensor[t].band_elems;
-  const float *x = s->theta_end + cov_shard_offset(s->shard, s->theta_layout, t);
-  return p->width->largest(x + first * band_elems, (end - first) * band_elems);
-}
-
-void covi_sweep_scan(const covi_sweep *s, int64_t *largest) {
-  sweep_pass p = {.bands = scan_bands};
-  run_pass(s, &p, largest);
-}
-
-static uint32_t foresee_bands(const void *context, int slot, int t, int64_t first, int64_t end) {
-  const sweep_pass *p = context;
-  const covi_sweep *s = p->sweep;
-  (void)slot;
-  int64_t band_elems = s->shard->grid->tensor[t].band_elems, n = (end - first) * band_elems;
-  int64_t at = cov_shard_offset(s->shard, s->theta_layout, t) + first * band_elems;
-  const float *e = s->feedback + cov_shard_offset(s->shard, s->feedback_layout, t) + first * band_elems;
-  float next[1024];
-  uint32_t largest = 0;
-  for (int64_t i = 0; i < n; i += 1024) {
-    int64_t count = n - i < 1024 ? n - i : 1024;
-    for (int64_t j = 0; j < count; j++) {
-      float delta = s->theta[at + i + j] - s->theta_end[at + i + j];
-      float decayed = s->beta * e[i + j];
-      next[j] = decayed + delta;
-    }
-    uint32_t m = p->width->largest(next, count);
-    if (m > largest) largest = m;
-  }
-  return largest;
-}
-
-void covi_sweep_foresee(const covi_sweep *s, int64_t *largest) {
-  sweep_pass p = {.bands = foresee_bands};
-  run_pass(s, &p, largest);
-}
-
 /* ---- select ---- */
 
 /* The exact top-k of chunk c (own chunks of tensor t) out of its candidates. `e` is its first element. */
@@ -192,5 +149,32 @@ static uint32_t subtract_bands(const void *context, int slot, int t, int64_t fir
 
 void covi_sweep_subtract(const covi_sweep *s, const float *table, int bins, const uint8_t *code) {
   sweep_pass p = {.bands = subtract_bands, .table = table, .code = code, .bins = bins};
+  run_pass(s, &p, NULL);
+}
+
+/* ---- undo ---- */
+
+static int is_finite(float x) {
+  return (cov_float_bits(x) & COV_MAGNITUDE_MASK) < COV_MAGNITUDE_INF;
+}
+
+static uint32_t undo_bands(const void *context, int slot, int t, int64_t first, int64_t end) {
+  const sweep_pass *p = context;
+  const covi_sweep *s = p->sweep;
+  int64_t band_elems = s->shard->grid->tensor[t].band_elems, n = (end - first) * band_elems;
+  int64_t at = cov_shard_offset(s->shard, s->theta_layout, t) + first * band_elems;
+  float *e = s->feedback + cov_shard_offset(s->shard, s->feedback_layout, t) + first * band_elems;
+  (void)slot;
+  for (int64_t i = 0; i < n; i++) {
+    float delta = s->theta[at + i] - s->theta_end[at + i];
+    float decayed = e[i] - delta;
+    float before = decayed / s->beta;
+    e[i] = s->beta > 0 && is_finite(before) ? before : 0.0f; /* with beta 0 no e plays a part */
+  }
+  return 0;
+}
+
+void covi_sweep_undo(const covi_sweep *s) {
+  sweep_pass p = {.bands = undo_bands};
   run_pass(s, &p, NULL);
 }

@@ -1,9 +1,9 @@
 /* The encoder's passes over a shard's memory, cut over threads. Everything they compute is element-wise or an integer
  * maximum, so the number of threads never shows in a result.
  *
- *   scan       theta_end                      4 bytes an element: can this round go wrong?
  *   select     theta, theta_end, e -> e       16 bytes: e <- beta e + (theta - theta_end), and the top-k of each chunk
  *   subtract   e, where something is sent     one line of memory an entry: e <- e - decoded
+ *   undo       instead, where the round fails: e <- (e - (theta - theta_end)) / beta
  *
  * A chunk is in the caches only while `select` is at it: its elements that reach a guessed floor are set aside on the
  * way, and the exact top-k is found among those few. A guess that was too high costs a second look at the chunk.
@@ -33,13 +33,12 @@ typedef struct {
   uint32_t *largest;           /* [threads * n] */
 } covi_sweep;
 
-/** largest[n]: of each tensor the largest magnitude bits of theta_end over the own bands. */
-void covi_sweep_scan(const covi_sweep *sweep, int64_t *largest);
-/** The same of the e that `covi_sweep_select` would leave. Writes nothing. */
-void covi_sweep_foresee(const covi_sweep *sweep, int64_t *largest);
-/** New e, in place; index, value; floor; largest[n] as above. Where an e is not finite the entries mean nothing. */
+/** New e, in place; index, value; floor; largest[n]: of each tensor the largest magnitude bits of the new e over the
+ * own bands. Where an e is not finite the entries mean nothing. */
 void covi_sweep_select(const covi_sweep *sweep, int64_t *largest);
 /** e <- fl(e - sent) at every kept entry, where sent = table[t * bins + code[j]], or value[j] if bins is 0. */
 void covi_sweep_subtract(const covi_sweep *sweep, const float *table, int bins, const uint8_t *code);
+/** After a select without a subtract: the e before it, up to rounding (docs/numerics.md, 2); finite in any case. */
+void covi_sweep_undo(const covi_sweep *sweep);
 
 #endif

@@ -1,4 +1,4 @@
-/* covenant-test: timeout=300
+/* covenant-test: timeout=900
  * The outer path gives the same bits with gcc and clang, unoptimised and optimised: runs tools/check_bits. */
 #include <stdio.h>
 #include <stdlib.h>

@@ -277,9 +277,17 @@ static void positions_nobody_sent_keep_their_bits(void **state) {
   free_peers(&p);
 }
 
-/* A value that is not finite anywhere: every shard refuses and the tensor is named. Where training brought it
- * (theta_end) nobody's feedback has moved; a theta or e that was no good before is found in the sweep. */
-static void numeric_errors_are_refused_on_all_shards(void **state) {
+/* After a round that failed: e as it was, up to rounding; 0 where it cannot be told. */
+static void assert_taken_back(const float *e, const float *before, const float *theta, const float *end, float beta) {
+  for (int64_t i = 0; i < params.span; i++) {
+    float delta = theta[i] - end[i], sum = beta * before[i] + delta;
+    if (isfinite(sum)) assert_true(fabsf(e[i] - before[i]) <= 0x1p-22f * (fabsf(sum) + fabsf(delta)) / beta);
+    else assert_true(e[i] == 0);
+  }
+}
+
+/* A value that is not finite anywhere: every shard refuses, nobody's feedback has moved, the tensor is named. */
+static void numeric_errors_change_nothing(void **state) {
   (void)state;
   static const float poison[] = {NAN, INFINITY, -INFINITY, 3e38f, 70000.0f};
   for (size_t i = 0; i < sizeof poison / sizeof *poison; i++) {
@@ -296,31 +304,11 @@ static void numeric_errors_are_refused_on_all_shards(void **state) {
         size_t bytes;
         assert_status(sparse_encode(&grid, &p, G, x[0], x[1], x[2], &head, &payload, &bytes), COV_ENUMERIC);
         assert_non_null(strstr(sparse_failure(), params.item[t].name));
-        if (where == 1) assert_memory_equal(x[2], before, span_bytes);
+        assert_taken_back(x[2], before, x[0], x[1], p.beta);
         for (int j = 0; j < 3; j++) free(x[j]);
         free(before);
       }
     }
-  }
-}
-
-/* Weights that are large, as no run's are, but whose differences may travel. */
-static void large_weights_are_looked_at_twice(void **state) {
-  (void)state;
-  for (int G = 1; G <= 4; G += 3) {
-    cov_encoder_params p = sparse_params_of(COV_QUANT_REFERENCE);
-    cov_payload_head head = sparse_head(1);
-    float *theta = sparse_random(&params, 7, 0.1f, 2), *end = sparse_random(&params, 8, 0.1f, 2);
-    float *e = calloc((size_t)params.span, sizeof *e);
-    uint8_t *payload;
-    size_t bytes;
-    int64_t at = params.item[2].offset + 3;
-    theta[at] = 3e9f;
-    end[at] = 3e9f - 4096.0f;
-    float want = theta[at] - end[at];
-    assert_ok(sparse_encode(&grid, &p, G, theta, end, e, &head, &payload, &bytes));
-    assert_true(fabsf(e[at]) < want); /* it was sent */
-    free(theta), free(end), free(e), free(payload);
   }
 }
 
@@ -385,8 +373,7 @@ static cov_status broken_reduce(void *context, int64_t *values, size_t n, cov_re
   return --*left < 0 ? COV_FAIL(COV_ECOMM, "a rank is gone") : COV_OK;
 }
 
-/* Whatever was added to e is still in it, and nothing was taken out. */
-static void a_failed_reduction_sends_nothing(void **state) {
+static void a_failed_reduction_changes_nothing(void **state) {
   (void)state;
   cov_shard shard;
   cov_encoder *encoder;
@@ -396,19 +383,12 @@ static void a_failed_reduction_sends_nothing(void **state) {
   float *x[3];
   for (int j = 0; j < 3; j++) x[j] = sparse_random(&params, 7 + (uint64_t)j, 0.1f, 2);
   float *before = sparse_copy(x[2], params.span);
-  for (int calls = 0; calls < 4; calls++) { /* scan, magnitudes, moments, bins */
+  for (int calls = 0; calls < 3; calls++) { /* magnitudes, moments, bins */
     int left = calls;
     cov_reducer reducer = {.reduce = broken_reduce, .context = &left};
     memcpy(x[2], before, span_bytes);
     assert_status(cov_encoder_encode(encoder, x[0], x[1], x[2], &reducer), COV_ECOMM);
-    for (int t = 0; t < grid.n; t++) {
-      for (int64_t i = 0; i < grid.tensor[t].elems; i++) {
-        int64_t at = grid.tensor[t].offset + i, own = i - shard.part[t].elem; /* feedback in span layout */
-        float decayed = p.beta * before[at], delta = x[0][at] - x[1][at], want = decayed + delta;
-        int swept = calls > 0 && own >= 0 && own < shard.part[t].elems;
-        assert_memory_equal(&x[2][at], swept ? &want : &before[at], sizeof want);
-      }
-    }
+    assert_taken_back(x[2], before, x[0], x[1], p.beta);
   }
   assert_status(cov_encoder_encode(encoder, x[0], x[1], x[2], NULL), COV_EBUG);
   p.beta = 1.5f;
@@ -428,11 +408,10 @@ int main(void) {
       cmocka_unit_test(give_back_returns_what_was_sent),
       cmocka_unit_test(step_does_not_depend_on_shards_or_order),
       cmocka_unit_test(positions_nobody_sent_keep_their_bits),
-      cmocka_unit_test(numeric_errors_are_refused_on_all_shards),
-      cmocka_unit_test(large_weights_are_looked_at_twice),
+      cmocka_unit_test(numeric_errors_change_nothing),
       cmocka_unit_test(bad_theta_is_named),
       cmocka_unit_test(a_round_of_zeros_is_a_payload_of_zeros),
-      cmocka_unit_test(a_failed_reduction_sends_nothing),
+      cmocka_unit_test(a_failed_reduction_changes_nothing),
   };
   return cmocka_run_group_tests(tests, set_up, tear_down);
 }
