@@ -62,6 +62,7 @@ static cov_status check_programs(const launch *l) {
   char path[PATH_BYTES];
   for (int p = 0; p < COV_PROGRAM_COUNT; p++) {
     if (p == COV_PROGRAM_EVAL && l->cfg.run.eval_ranks == 0) continue;
+    if (p == COV_PROGRAM_RELAY && l->cfg.exchange.relays == 0) continue;
     COV_TRY(cov_path(path, sizeof path, "%s/covenant-%s", l->programs, cov_program_name((cov_program)p)));
     if (!is_program(path)) return COV_FAIL(COV_EIO, "%s is not there or cannot be executed; build or install it", path);
   }

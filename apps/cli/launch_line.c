@@ -148,9 +148,23 @@ static const char *host_of(const launch_plan *plan, int64_t peer) {
   return plan->hosts->names[peer * plan->hosts->n / plan->cfg->run.peers];
 }
 
-static bool several_hosts(const launch_hosts *hosts) {
+/* Host of relay k: its own, else that of peer 0. Lives until the next call. */
+static const char *relay_host_of(const launch_plan *plan, int64_t k) {
+  static char name[NAME_BYTES];
+  const char *at = plan->cfg->exchange.relay_hosts;
+  if (!*at) return host_of(plan, 0);
+  for (int64_t i = 0; i < k; i++) at += strcspn(at, ",") + 1;
+  snprintf(name, sizeof name, "%.*s", (int)strcspn(at, ","), at);
+  return name;
+}
+
+static bool several_hosts(const launch_plan *plan) {
+  const launch_hosts *hosts = plan->hosts;
   for (int i = 1; i < hosts->n; i++) {
     if (strcmp(hosts->names[0], hosts->names[i]) != 0) return true;
+  }
+  for (int64_t k = 0; hosts->n > 0 && k < plan->cfg->exchange.relays; k++) {
+    if (strcmp(hosts->names[0], relay_host_of(plan, k)) != 0) return true;
   }
   return false;
 }
@@ -163,6 +177,7 @@ static int64_t slots_of(const launch_plan *plan, const char *host) {
   for (int64_t p = 0; p < c->run.peers; p++) {
     if (strcmp(host_of(plan, p), host) == 0) slots += c->run.ranks_per_peer + c->run.sync_ranks;
   }
+  for (int64_t k = 0; k < c->exchange.relays; k++) slots += strcmp(relay_host_of(plan, k), host) == 0;
   return slots + (strcmp(host_of(plan, 0), host) == 0 ? c->run.eval_ranks : 0);
 }
 
@@ -189,8 +204,8 @@ static cov_status add_mpirun(const launch_plan *plan, launch_line *line) {
       "--mca", "btl", "self", NULL};
   if (plan->root) COV_TRY(add_all(line, as_root));
   COV_TRY(add_all(line, always));
-  if (plan->hosts->slurm || !several_hosts(plan->hosts)) COV_TRY(add(line, "--oversubscribe"));
-  if (several_hosts(plan->hosts)) return add_all(line, ucx);
+  if (plan->hosts->slurm || !several_hosts(plan)) COV_TRY(add(line, "--oversubscribe"));
+  if (several_hosts(plan)) return add_all(line, ucx);
   return plan->single_copy ? COV_OK : add_all(line, copy_twice);
 }
 
@@ -199,7 +214,7 @@ static cov_status add_variables(const launch_plan *plan, launch_line *line) {
   static const char *const forwarded[] = {"UCX_TLS", "UCX_NET_DEVICES"};
   COV_TRY(add(line, "-x"));
   COV_TRY(add_format(line, "OMP_NUM_THREADS=%lld", (long long)plan->cfg->train.threads));
-  if (!several_hosts(plan->hosts)) return COV_OK;
+  if (!several_hosts(plan)) return COV_OK;
   for (size_t i = 0; i < sizeof forwarded / sizeof *forwarded; i++) {
     const char *value = getenv(forwarded[i]);
     if (!value) continue;
@@ -232,7 +247,8 @@ static cov_status add_rank(const launch_plan *plan, cov_program program, int64_t
   COV_TRY(add(line, "-np"));
   COV_TRY(add(line, "1"));
   if (plan->hosts->n) {
-    const char *host = host_of(plan, peer);
+    char host[NAME_BYTES];
+    snprintf(host, sizeof host, "%s", program == COV_PROGRAM_RELAY ? relay_host_of(plan, shard) : host_of(plan, peer));
     COV_TRY(add(line, "--host"));
     COV_TRY(add_format(line, "%s:%lld", host, (long long)slots_of(plan, host)));
   }
@@ -255,6 +271,7 @@ cov_status launch_line_build(const launch_plan *plan, launch_line *out) {
     }
     for (int64_t s = 0; s < c->run.sync_ranks; s++) COV_TRY(add_rank(plan, COV_PROGRAM_SYNC, p, s, false, out));
   }
+  for (int64_t k = 0; k < c->exchange.relays; k++) COV_TRY(add_rank(plan, COV_PROGRAM_RELAY, 0, k, false, out));
   for (int64_t e = 0; e < c->run.eval_ranks; e++) COV_TRY(add_rank(plan, COV_PROGRAM_EVAL, 0, e, false, out));
   return COV_OK;
 }

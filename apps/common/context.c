@@ -131,6 +131,8 @@ static int64_t shards_of(const cov_app *app) {
     return app->cfg.run.ranks_per_peer;
   case COV_PROGRAM_SYNC:
     return app->cfg.run.sync_ranks;
+  case COV_PROGRAM_RELAY:
+    return app->cfg.exchange.relays;
   default:
     return app->cfg.run.eval_ranks;
   }
@@ -157,6 +159,8 @@ static cov_status open_run_files(cov_app *app) {
   COV_TRY(cov_dir_make(path));
   if (app->program == COV_PROGRAM_EVAL) {
     snprintf(who, sizeof who, "eval %lld", (long long)app->shard);
+  } else if (app->program == COV_PROGRAM_RELAY) {
+    snprintf(who, sizeof who, "relay %lld", (long long)app->shard);
   } else {
     snprintf(who, sizeof who, "peer %lld %s %lld", (long long)app->peer, name, (long long)app->shard);
   }
@@ -189,7 +193,7 @@ static cov_status write_start(cov_app *app) {
 cov_status cov_app_start(cov_app *app) {
   int provided;
   COV_TRY(cov_stop_install()); /* MPI starts threads */
-  if (app->program == COV_PROGRAM_SYNC) cov_mpi_prepare();
+  if (app->program == COV_PROGRAM_SYNC || app->program == COV_PROGRAM_RELAY) cov_mpi_prepare();
   if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &provided) != MPI_SUCCESS) {
     return COV_FAIL(COV_ECOMM, "MPI did not start; run this program through 'covenant launch' or mpirun");
   }

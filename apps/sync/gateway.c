@@ -11,136 +11,14 @@
 #include "comm/stop.h"
 #include "exchange/carrier_world.h"
 #include "sync/gateway_messages.h"
+#include "sync/gateway_payloads.h"
 #include "sync/notice.h"
 
 enum { events_a_turn = 64 }; /* bounded: the agreement must get its turn too */
-static const double resend_s = 1, fetch_patience_s = 2, farewell_s = 5, leave_s = 1, ask_s = 2;
+static const double resend_s = 1, farewell_s = 5, leave_s = 1, ask_s = 2;
 
 static cov_remote *remote_of(cov_gateway *gw, int32_t peer) {
   return peer >= 0 && peer < gw->n_remote ? &gw->remote[peer] : NULL;
-}
-
-cov_slot *cov_gateway_slot(cov_gateway *gw, int32_t peer) {
-  cov_remote *r = remote_of(gw, peer);
-  cov_slot *s = r ? &r->slot[gw->round % COV_GATEWAY_ROUNDS] : NULL;
-  return s && s->round == gw->round && s->open ? s : NULL;
-}
-
-static void empty_slot(cov_gateway *gw, cov_slot *slot) {
-  if (slot->open) cov_payload_close(&slot->view);
-  if (slot->bytes && gw->carrier && cov_carrier_in_use(gw->carrier, slot->bytes, slot->n_bytes)) {
-    cov_wait_keep(slot->bytes); /* a send on a dropped link may still read it */
-  } else {
-    cov_mem_free(slot->bytes);
-  }
-  *slot = (cov_slot){.round = -1};
-}
-
-/* `meant`: the round that the sender was in, `round`: the one that its payload says. */
-static void refuse(cov_gateway *gw, int sender, int64_t meant, int64_t round, cov_status st) {
-  char why[1024]; /* telling it may fail too */
-  snprintf(why, sizeof why, "%s", cov_error_text());
-  cov_notice_give(gw, COV_NOTICE_PAYLOAD, sender, meant, "payload of peer %d for round %" PRId64 " refused: %s", sender,
-                  round, why);
-  const cov_event_payload_refused event = {
-      .round = round, .sender = sender, .status = cov_status_name(st), .reason = why};
-  (void)cov_events_payload_refused(gw->app->events, &event); /* the log has it too */
-}
-
-/* Everything a payload must satisfy before anybody looks at its values. */
-static cov_status open_payload(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
-  cov_payload_expect expect;
-  cov_outer_expect(gw->outer, gw->app, slot->round, &expect);
-  expect.key_hash = from->key_hash;
-  expect.peer = from->peer;
-  size_t n = slot->n_bytes;
-  COV_TRY(cov_payload_check(slot->bytes, n, &expect, &slot->view));
-  if (!cov_identity_verify(from->key, cov_payload_digest(slot->bytes, n), COV_PAYLOAD_DIGEST_BYTES,
-                           cov_payload_signature(slot->bytes, n))) {
-    cov_payload_close(&slot->view);
-    return COV_FAIL(COV_EREMOTE, "its signature is not by the key that peer %d has in the ledger", from->peer);
-  }
-  slot->open = true;
-  return COV_OK;
-}
-
-/* A checked payload counts in the agreement. */
-static cov_status announce(cov_gateway *gw, const cov_remote *from, const cov_slot *slot) {
-  const cov_payload_head *head = &slot->view.head;
-  cov_commit_payload ready = {.entry = {.peer = from->peer,
-                                        .payload_bytes = (int64_t)slot->n_bytes,
-                                        .inner_steps = (int64_t)head->inner_steps,
-                                        .tokens = (int64_t)head->tokens}};
-  memcpy(ready.entry.hash, cov_payload_digest(slot->bytes, slot->n_bytes), COV_HASH_BYTES);
-  memcpy(ready.base_state_hash, head->base_hash, COV_HASH_BYTES);
-  return cov_commit_payload_ready(gw->commit, &ready, cov_clock_s());
-}
-
-static cov_status take_slot(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
-  if (!cov_epoch_member_find(cov_ledger_head_get(gw->ledger)->members, cov_ledger_head_get(gw->ledger)->n_members,
-                             from->peer)) {
-    empty_slot(gw, slot);
-    return COV_OK; /* a removed peer that does not know yet */
-  }
-  cov_status st = open_payload(gw, from, slot);
-  if (st == COV_EREMOTE) {
-    refuse(gw, from->peer, slot->round, slot->round, st);
-    empty_slot(gw, slot);
-    return COV_OK;
-  }
-  COV_TRY(st);
-  return announce(gw, from, slot);
-}
-
-/* Whose payload is it? The sender's own, or one that we lack and asked for. */
-static cov_remote *owner_of(cov_gateway *gw, const cov_carrier_event *event) {
-  cov_payload_head head;
-  cov_set_entry missing[COV_LEDGER_MAX_MEMBERS];
-  if (cov_payload_peek(event->bytes, event->n_bytes, &head) != COV_OK) return NULL;
-  if (head.peer == (uint32_t)event->peer) return remote_of(gw, event->peer);
-  int32_t n = gw->commit ? cov_commit_missing(gw->commit, missing, COV_LEDGER_MAX_MEMBERS) : 0;
-  for (int32_t i = 0; i < n && i < COV_LEDGER_MAX_MEMBERS; i++) {
-    if ((uint32_t)missing[i].peer == head.peer &&
-        memcmp(missing[i].hash, cov_payload_digest(event->bytes, event->n_bytes), COV_HASH_BYTES) == 0) {
-      return remote_of(gw, missing[i].peer);
-    }
-  }
-  (void)COV_FAIL(COV_EREMOTE, "it claims to be of peer %" PRIu32 ", which nobody asked for", head.peer);
-  return NULL;
-}
-
-static cov_status take_payload(cov_gateway *gw, const cov_carrier_event *event) {
-  int64_t round = event->head.round > INT64_MAX ? -1 : (int64_t)event->head.round;
-  cov_remote *sender = remote_of(gw, event->peer);
-  if (round >= 0 && round < gw->round) return COV_OK; /* late: that round is decided */
-  /* One a round and in order, so the others know alike what is meant by one that says something else. */
-  int64_t meant = sender->next_payload > gw->round ? sender->next_payload : gw->round;
-  bool at_hand = round == gw->round || round == gw->round + 1;
-  if (at_hand) meant = round;
-  sender->next_payload = meant + 1;
-  if (!at_hand) {
-    refuse(gw, event->peer, meant, round,
-           COV_FAIL(COV_EREMOTE, "round %" PRId64 " is not at hand (we are in %" PRId64 ")", round, gw->round));
-    return COV_OK;
-  }
-  if (event->n_bytes > gw->outer->payload_bytes_max) {
-    refuse(gw, event->peer, meant, round,
-           COV_FAIL(COV_EREMOTE, "%zu bytes where no payload of this run has more than %zu", event->n_bytes,
-                    gw->outer->payload_bytes_max));
-    return COV_OK;
-  }
-  cov_remote *from = round == gw->round ? owner_of(gw, event) : remote_of(gw, event->peer);
-  if (!from) {
-    refuse(gw, event->peer, meant, round, COV_EREMOTE);
-    return COV_OK;
-  }
-  cov_slot *slot = &from->slot[round % COV_GATEWAY_ROUNDS];
-  if (slot->round == round && from->peer == event->peer) return COV_OK; /* the first of a peer counts */
-  empty_slot(gw, slot);
-  slot->round = round;
-  slot->n_bytes = event->n_bytes;
-  slot->bytes = cov_carrier_keep(gw->carrier, event);
-  return round == gw->round ? take_slot(gw, from, slot) : COV_OK; /* the next round's waits for its begin */
 }
 
 cov_status cov_gateway_post(cov_gateway *gw, int to, uint32_t type, int64_t round, const void *bytes, size_t n,
@@ -150,19 +28,6 @@ cov_status cov_gateway_post(cov_gateway *gw, int to, uint32_t type, int64_t roun
                                  .round = (uint64_t)round};
   cov_status st = cov_carrier_post(gw->carrier, to, &head, bytes, n, mode, NULL);
   return st == COV_EREMOTE ? COV_OK : st; /* a dead link: its DROPPED event tells the rest */
-}
-
-static cov_status serve_fetch(cov_gateway *gw, const cov_carrier_event *event) {
-  int32_t peer;
-  uint8_t hash[COV_HASH_BYTES];
-  COV_TRY(cov_fetch_decode(event->bytes, event->n_bytes, &peer, hash));
-  cov_remote *r = remote_of(gw, peer);
-  if (!r || event->head.round > INT64_MAX) return COV_OK;
-  cov_slot *slot = &r->slot[event->head.round % COV_GATEWAY_ROUNDS];
-  if (slot->round != (int64_t)event->head.round || !slot->open) return COV_OK;
-  if (memcmp(cov_payload_digest(slot->bytes, slot->n_bytes), hash, COV_HASH_BYTES) != 0) return COV_OK;
-  return cov_gateway_post(gw, event->peer, COV_MESSAGE_PAYLOAD, slot->round, slot->bytes, slot->n_bytes,
-                          COV_POST_BORROW);
 }
 
 static cov_status take_hello(cov_gateway *gw, cov_remote *from, const cov_carrier_event *event) {
@@ -188,6 +53,7 @@ static cov_status take_unfit(const cov_gateway *gw, cov_remote *from, const cov_
 
 static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) {
   cov_remote *from = remote_of(gw, event->peer);
+  if (!from && event->head.type != COV_MESSAGE_PAYLOAD) return COV_FAIL(COV_EREMOTE, "a relay that sends messages");
   switch (event->head.type) {
   case COV_MESSAGE_HELLO:
     return take_hello(gw, from, event);
@@ -196,12 +62,14 @@ static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) 
   case COV_MESSAGE_NOTICE:
     return gw->ledger ? cov_notice_take(gw, event->peer, event->bytes, event->n_bytes) : COV_OK;
   case COV_MESSAGE_PAYLOAD:
-    return gw->ledger ? take_payload(gw, event) : COV_OK;
+    return gw->ledger ? cov_gateway_part(gw, event) : COV_OK;
+  case COV_MESSAGE_DIRECT:
+    return cov_gateway_go_direct(gw, event->peer);
   case COV_MESSAGE_COMMIT:
     return gw->commit ? cov_commit_message(gw->commit, event->peer, event->bytes, event->n_bytes, cov_clock_s())
                       : COV_OK;
   case COV_MESSAGE_FETCH:
-    return serve_fetch(gw, event);
+    return cov_gateway_serve(gw, event);
   case COV_MESSAGE_FINAL:
     if (event->n_bytes != COV_HASH_BYTES) return COV_FAIL(COV_EREMOTE, "a final hash of %zu bytes", event->n_bytes);
     COV_ASSERT(event->bytes);
@@ -217,6 +85,8 @@ static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) 
 }
 
 static cov_status lose_peer(cov_gateway *gw, int peer, const char *reason, bool orderly) {
+  COV_TRY(cov_gateway_link_lost(gw, peer, reason));
+  if (cov_gateway_is_relay(gw, peer)) return COV_OK;
   if (!orderly) {
     cov_notice_give(gw, COV_NOTICE_GONE, peer, gw->round, "peer %d is gone: %s; going on without it", peer, reason);
     const cov_event_peer_dropped event = {.round = gw->round, .dropped = peer, .silent_s = 0, .reason = reason};
@@ -240,34 +110,12 @@ static cov_status take_event(cov_gateway *gw, const cov_carrier_event *event) {
   return lose_peer(gw, event->peer, reason, false);
 }
 
-/* Ask for what the agreed set has and we lack; its own sender gets some time first, it may be under way. */
-static cov_status fetch_missing(cov_gateway *gw, double now) {
-  cov_set_entry missing[COV_LEDGER_MAX_MEMBERS];
-  int32_t holder[COV_LEDGER_MAX_MEMBERS];
-  int32_t n = cov_commit_missing(gw->commit, missing, COV_LEDGER_MAX_MEMBERS);
-  for (int32_t i = 0; i < n && i < COV_LEDGER_MAX_MEMBERS; i++) {
-    cov_remote *r = remote_of(gw, missing[i].peer);
-    if (!r) continue;
-    if (r->fetch_again_s == 0) r->fetch_again_s = now + fetch_patience_s;
-    if (now < r->fetch_again_s) continue;
-    int32_t found = cov_commit_holders(gw->commit, missing[i].peer, missing[i].hash, holder, COV_LEDGER_MAX_MEMBERS);
-    if (found < 1) continue;
-    uint8_t body[COV_FETCH_BYTES];
-    cov_fetch_encode(missing[i].peer, missing[i].hash, body);
-    /* Another holder each time: the first may be slow or gone. */
-    int32_t turn = (int32_t)((int64_t)(now / fetch_patience_s) % found);
-    COV_TRY(cov_gateway_post(gw, holder[turn], COV_MESSAGE_FETCH, gw->round, body, sizeof body, COV_POST_COPY));
-    r->fetch_again_s = now + 5 * fetch_patience_s;
-  }
-  return COV_OK;
-}
-
 static cov_status send_waiting(cov_gateway *gw) {
   int32_t to;
   const uint8_t *data;
   size_t bytes;
   while (cov_commit_send_next(gw->commit, &to, &data, &bytes)) {
-    COV_TRY(cov_gateway_post(gw, to, COV_MESSAGE_COMMIT, gw->round, data, bytes, COV_POST_COPY));
+    COV_TRY(cov_gateway_post(gw, to, COV_MESSAGE_COMMIT, gw->round, data, bytes, COV_POST_URGENT));
   }
   return COV_OK;
 }
@@ -326,7 +174,7 @@ cov_status cov_gateway_turn(cov_gateway *gw, double max_s) {
     COV_TRY(cov_commit_request_stop(gw->commit, now));
   }
   COV_TRY(cov_commit_tick(gw->commit, now));
-  COV_TRY(fetch_missing(gw, now));
+  COV_TRY(cov_gateway_fetch(gw, now));
   return send_waiting(gw);
 }
 
@@ -370,26 +218,9 @@ cov_status cov_gateway_begin(cov_gateway *gw) {
       COV_TRY(cov_commit_peer_alive(gw->commit, r->peer, false, cov_clock_s()));
     }
     cov_slot *slot = &r->slot[gw->round % COV_GATEWAY_ROUNDS];
-    if (slot->round == gw->round) COV_TRY(take_slot(gw, r, slot)); /* it came early */
+    if (slot->round == gw->round) COV_TRY(cov_gateway_take(gw, r, slot)); /* it came early */
   }
   return COV_OK;
-}
-
-cov_status cov_gateway_send(cov_gateway *gw, uint8_t *payload, size_t n) {
-  cov_remote *self = remote_of(gw, (int32_t)gw->app->peer);
-  cov_slot *slot = &self->slot[gw->round % COV_GATEWAY_ROUNDS];
-  empty_slot(gw, slot);
-  slot->round = gw->round;
-  slot->bytes = payload;
-  slot->n_bytes = n;
-  COV_TRY(cov_identity_sign(&gw->identity, cov_payload_digest(payload, n), COV_PAYLOAD_DIGEST_BYTES,
-                            cov_payload_signature(payload, n)));
-  COV_TRY(open_payload(gw, self, slot)); /* what we send passes our own checks */
-  for (int i = 0; i < gw->n_remote; i++) {
-    if (gw->remote[i].peer == self->peer || !cov_carrier_alive(gw->carrier, gw->remote[i].peer)) continue;
-    COV_TRY(cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_PAYLOAD, gw->round, payload, n, COV_POST_BORROW));
-  }
-  return announce(gw, self, slot);
 }
 
 const cov_round *cov_gateway_round(const cov_gateway *gw) {
@@ -531,10 +362,11 @@ cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {
 
 void cov_gateway_close(cov_gateway *gw) {
   for (int i = 0; gw->remote && i < gw->n_remote; i++) {
-    for (int s = 0; s < COV_GATEWAY_ROUNDS; s++) empty_slot(gw, &gw->remote[i].slot[s]);
+    for (int s = 0; s < COV_GATEWAY_ROUNDS; s++) cov_gateway_empty(gw, &gw->remote[i].slot[s]);
   }
   free(gw->remote);
   gw->remote = NULL;
+  cov_transfers_destroy(&gw->incoming);
   cov_commit_destroy(&gw->commit);
   cov_ledger_close(&gw->ledger);
   (void)cov_carrier_close(&gw->carrier, 0); /* after a failure: nothing to wait for */

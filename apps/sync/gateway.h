@@ -6,6 +6,8 @@
 
 #include "exchange/carrier.h"
 #include "exchange/commit.h"
+#include "exchange/topology.h"
+#include "exchange/transfer.h"
 #include "ledger/ledger.h"
 #include "sync/outer.h"
 #include "sync/gateway_messages.h"
@@ -39,6 +41,7 @@ typedef struct {
   uint8_t final_hash[COV_HASH_BYTES];
   cov_slot slot[COV_GATEWAY_ROUNDS]; /* by round % COV_GATEWAY_ROUNDS */
   double fetch_again_s;              /* when to ask once more for a payload that is missing */
+  bool direct;                       /* it has lost its relay: our payloads go to it directly */
 } cov_remote;
 
 /* What sync/notice.c has said. */
@@ -58,6 +61,9 @@ typedef struct {
   cov_app *app;     /* borrowed */
   cov_outer *outer; /* borrowed */
   cov_carrier *carrier;
+  cov_transfers *incoming;
+  cov_topology topology; /* how our payloads go */
+  int n_relays;          /* their links have the numbers n_remote .. n_remote + n_relays - 1 */
   cov_identity identity;
   cov_ledger *ledger;
   cov_commit *commit; /* of `round`, or NULL */

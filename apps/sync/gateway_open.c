@@ -11,6 +11,8 @@
 #include "sync/gateway_messages.h"
 #include "sync/notice.h"
 
+enum { RELAYS_MAX = 16 };
+
 /* This peer's own part of the start: what keeps it from starting is told to the others, who would wait for it. */
 static cov_status prepare(cov_gateway *gw) {
   char path[COV_CONFIG_TEXT_BYTES + 64];
@@ -174,19 +176,34 @@ static cov_status choose_start(cov_gateway *gw) {
 
 static cov_status open_links(cov_gateway *gw) {
   const cov_config *cfg = &gw->app->cfg;
-  int peers[COV_LEDGER_MAX_MEMBERS];
+  const cov_comms *comms = &gw->app->comms;
+  int number[COV_LEDGER_MAX_MEMBERS + RELAYS_MAX], rank[COV_LEDGER_MAX_MEMBERS + RELAYS_MAX];
   const size_t small[] = {COV_HELLO_BYTES, COV_UNFIT_BYTES, COV_NOTICE_BYTES, cov_commit_message_max_bytes()};
-  size_t largest = gw->outer->payload_bytes_max;
+  size_t largest = (size_t)cfg->exchange.segment_bytes; /* payloads come in parts */
   for (size_t i = 0; i < sizeof small / sizeof *small; i++) largest = largest < small[i] ? small[i] : largest;
-  for (int i = 0; i < gw->n_remote; i++) peers[i] = gw->remote[i].peer;
+  gw->n_relays = comms->n_relays;
+  if (gw->n_relays > RELAYS_MAX) return COV_FAIL(COV_EUSAGE, "%d relays; at most %d", gw->n_relays, RELAYS_MAX);
+  for (int i = 0; i < gw->n_remote + gw->n_relays; i++) {
+    number[i] = i;
+    rank[i] = i < gw->n_remote ? comms->gateway_rank[i] : comms->relay_rank[i - gw->n_remote];
+  }
   const cov_carrier_params params = {.self = (int)gw->app->peer,
-                                     .peer = peers,
-                                     .n_peers = gw->n_remote,
+                                     .peer = number,
+                                     .n_peers = gw->n_remote + gw->n_relays,
                                      .max_message_bytes = largest,
+                                     .max_queued_bytes = 4 * gw->outer->payload_bytes_max + 4 * largest,
                                      .segment_bytes = (size_t)cfg->exchange.segment_bytes,
                                      .heartbeat_s = cfg->exchange.heartbeat,
                                      .link_timeout_s = cfg->exchange.link_timeout};
-  return cov_carrier_world_open(gw->app->comms.outer, &params, gw->app->comms.gateway_rank, &gw->carrier);
+  COV_TRY(cov_transfers_create(gw->outer->payload_bytes_max, &gw->incoming));
+  return cov_carrier_world_open(comms->outer, &params, rank, &gw->carrier);
+}
+
+/* auto: whoever starts relays wants them used. */
+static cov_status choose_topology(cov_gateway *gw) {
+  bool relay = gw->app->cfg.exchange.topology != COV_CFG_TOPOLOGY_MESH && gw->n_relays > 0;
+  gw->topology = relay ? COV_TOPOLOGY_RELAY : COV_TOPOLOGY_MESH;
+  return COV_OK;
 }
 
 cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
@@ -211,5 +228,6 @@ cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
   COV_TRY(open_links(gw));
   COV_TRY(greet(gw));
   COV_TRY(judge_greetings(gw));
+  COV_TRY(choose_topology(gw));
   return choose_start(gw);
 }

@@ -36,23 +36,31 @@ static cov_status build(MPI_Comm world, const cov_presence *table, int n, int me
   c->n_peers = table[0].peers;
   c->gateway_rank = malloc((size_t)c->n_peers * sizeof *c->gateway_rank);
   if (!c->gateway_rank) return COV_FAIL(COV_ENOMEM, "no memory for %d peers", c->n_peers);
+  c->relay_rank = malloc((size_t)n * sizeof *c->relay_rank);
+  if (!c->relay_rank) return COV_FAIL(COV_ENOMEM, "no memory for %d ranks", n);
   for (int p = 0; p < c->n_peers; p++) c->gateway_rank[p] = -1;
   for (int r = 0; r < n; r++) {
     if (table[r].program == COV_PROGRAM_TRAIN) c->has_train = 1;
     if (table[r].program == COV_PROGRAM_SYNC) c->has_sync = 1;
     if (table[r].program == COV_PROGRAM_EVAL) c->has_eval = 1;
+    if (table[r].program == COV_PROGRAM_RELAY) c->relay_rank[table[r].shard] = r;
+    if (table[r].program == COV_PROGRAM_RELAY) c->n_relays = table[r].shards;
     if (table[r].program == COV_PROGRAM_SYNC && table[r].shard == 0) c->gateway_rank[table[r].peer] = r;
   }
   COV_TRY(cov_mpi_comm_dup(world, how, &c->outer));
-  MPI_Comm *mine[COV_PROGRAM_COUNT] = {&c->train, &c->sync, &c->eval};
+  MPI_Comm *mine[COV_PROGRAM_COUNT] = {&c->train, &c->sync, &c->eval, &c->relay};
   cov_program program = (cov_program)table[me].program;
-  int peer = program == COV_PROGRAM_EVAL ? -1 : table[me].peer;
+  int peer = program == COV_PROGRAM_EVAL || program == COV_PROGRAM_RELAY ? -1 : table[me].peer;
   return sub_communicator(world, table, n, program, peer, mine[program]);
 }
 
 cov_status cov_handshake(MPI_Comm world, const cov_rank_identity *me, const cov_wait *how, cov_comms *out) {
-  static const cov_comms nothing = {
-      .outer = MPI_COMM_NULL, .sync = MPI_COMM_NULL, .train = MPI_COMM_NULL, .eval = MPI_COMM_NULL, .odd_rank = -1};
+  static const cov_comms nothing = {.outer = MPI_COMM_NULL,
+                                    .sync = MPI_COMM_NULL,
+                                    .train = MPI_COMM_NULL,
+                                    .eval = MPI_COMM_NULL,
+                                    .relay = MPI_COMM_NULL,
+                                    .odd_rank = -1};
   cov_status st;
   cov_presence mine;
   int rank, n;
@@ -79,11 +87,13 @@ done:
 }
 
 void cov_comms_destroy(cov_comms *comms, int clean) {
-  MPI_Comm *part[] = {&comms->sync, &comms->train, &comms->eval};
+  MPI_Comm *part[] = {&comms->sync, &comms->train, &comms->eval, &comms->relay};
   for (size_t i = 0; i < sizeof part / sizeof *part; i++) {
     if (clean && *part[i] != MPI_COMM_NULL) MPI_Comm_free(part[i]);
     *part[i] = MPI_COMM_NULL;
   }
   free(comms->gateway_rank);
   comms->gateway_rank = NULL;
+  free(comms->relay_rank);
+  comms->relay_rank = NULL;
 }

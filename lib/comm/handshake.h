@@ -15,10 +15,10 @@ enum { COV_PROTOCOL_VERSION = 1, COV_HANDSHAKE_PEERS_MAX = 4096 };
 
 typedef struct {
   cov_program program;
-  int peer;                  /* 0 .. peers-1; eval ranks: the peer whose segment they read */
+  int peer;                  /* 0 .. peers-1; eval ranks: the peer whose segment they read; relays: 0 */
   int peers;                 /* of the run; must be the same everywhere */
-  int shard;                 /* 0 .. shards-1 within (program, peer); eval: among all eval ranks */
-  int shards;                /* of this program in each peer (G or S); eval: all eval ranks */
+  int shard;                 /* 0 .. shards-1 within (program, peer); eval, relay: among all of them */
+  int shards;                /* of this program in each peer (G or S); eval, relay: all of them */
   uint32_t protocol_version; /* COV_PROTOCOL_VERSION */
   uint8_t config_digest[32]; /* identity digest of the resolved configuration */
 } cov_rank_identity;
@@ -28,9 +28,12 @@ typedef struct {
   MPI_Comm sync;  /* my peer's sync ranks by shard, or MPI_COMM_NULL if I am not one */
   MPI_Comm train; /* my peer's train ranks by shard, likewise */
   MPI_Comm eval;  /* all eval ranks by shard, likewise */
+  MPI_Comm relay; /* all relays by shard, likewise */
   int world_rank;
   int n_peers;
   int *gateway_rank; /* [n_peers] world rank of each peer's sync shard 0; -1 if this mpirun has no sync ranks. Owned */
+  int *relay_rank;   /* [n_relays] world rank of each relay. Owned */
+  int n_relays;
   int has_train, has_sync, has_eval; /* which programs this mpirun holds */
   int refused;  /* after a failure: 1 if the ranks were all heard and every one has the same verdict */
   int odd_rank; /* then: first world rank whose config digest is not that of rank 0, or -1 */

@@ -77,6 +77,11 @@ static cov_status check_ranges(const cov_presence *t, int n) {
   return COV_OK;
 }
 
+/* Programs of the whole run, not of a peer. */
+static int is_common(cov_program program) {
+  return program == COV_PROGRAM_EVAL || program == COV_PROGRAM_RELAY;
+}
+
 /* Each (peer, shard) of one program exactly once. `owner` [groups * shards] is set to -1. */
 static cov_status check_shards(const cov_presence *t, int n, cov_program program, int groups, int shards, int *owner) {
   for (int r = 0; r < n; r++) {
@@ -85,7 +90,7 @@ static cov_status check_shards(const cov_presence *t, int n, cov_program program
       return COV_FAIL(COV_EMISMATCH, "rank %d (%s, peer %d) was told of %d shards, others of %d", r, name(&t[r]),
                       (int)t[r].peer, (int)t[r].shards, shards);
     }
-    int *o = &owner[(program == COV_PROGRAM_EVAL ? 0 : t[r].peer) * shards + t[r].shard];
+    int *o = &owner[(is_common(program) ? 0 : t[r].peer) * shards + t[r].shard];
     if (*o >= 0) {
       return COV_FAIL(COV_EMISMATCH, "ranks %d and %d are both %s shard %d of peer %d", *o, r, name(&t[r]),
                       (int)t[r].shard, (int)t[r].peer);
@@ -105,7 +110,7 @@ static cov_status check_program(const cov_presence *t, int n, cov_program progra
   int first = 0;
   while (first < n && t[first].program != (int32_t)program) first++;
   if (first == n) return COV_OK; /* not in this mpirun */
-  int groups = program == COV_PROGRAM_EVAL ? 1 : t[first].peers, shards = t[first].shards;
+  int groups = is_common(program) ? 1 : t[first].peers, shards = t[first].shards;
   /* More places than ranks: somebody is missing; said without allocating what a bad number asks for. */
   if ((int64_t)groups * shards > (int64_t)n) {
     return COV_FAIL(COV_EMISMATCH, "%d peers with %d %s shards each need %lld ranks; this mpirun has %d in all", groups,
@@ -126,6 +131,7 @@ static cov_status check_hosts(const cov_presence *t, int n, int peers) {
   for (int p = 0; p < peers; p++) first[p] = -1;
   cov_status st = COV_OK;
   for (int r = 0; r < n && st == COV_OK; r++) {
+    if (t[r].program == COV_PROGRAM_RELAY) continue; /* shares no memory with anybody */
     int *f = &first[t[r].peer];
     if (*f < 0) *f = r;
     const cov_host *a = &t[*f].host, *b = &t[r].host;

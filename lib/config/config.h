@@ -39,7 +39,7 @@ enum {
 #define COV_CFG_KEEP_LIST(X)      X(KEEP, PAYLOAD, "payload") X(KEEP, PROGRESS, "progress")
 #define COV_CFG_CLIP_LIST(X)      X(CLIP, MEDIAN, "median") X(CLIP, NONE, "none")
 #define COV_CFG_CARRIER_LIST(X)   X(CARRIER, WORLD, "world")
-#define COV_CFG_TOPOLOGY_LIST(X)  X(TOPOLOGY, MESH, "mesh")
+#define COV_CFG_TOPOLOGY_LIST(X)  X(TOPOLOGY, AUTO, "auto") X(TOPOLOGY, MESH, "mesh") X(TOPOLOGY, RELAY, "relay")
 #define COV_CFG_LEVEL_LIST(X)     X(LEVEL, ERROR, "error") X(LEVEL, WARN, "warn") X(LEVEL, INFO, "info") X(LEVEL, DEBUG, "debug")
 #define COV_CFG_CONSOLE_LIST(X)   X(CONSOLE, AUTO, "auto") X(CONSOLE, LINE, "line") X(CONSOLE, ROUNDS, "rounds")
 #define COV_CFG_RESUME_LIST(X)    X(RESUME, AUTO, "auto") X(RESUME, NEVER, "never")
@@ -102,8 +102,9 @@ typedef struct {
   } sync;
   struct {
     int carrier, topology;
+    char relay_hosts[COV_CONFIG_TEXT_BYTES];
     double heartbeat, link_timeout, round_timeout, poll;
-    int64_t segment_bytes;
+    int64_t segment_bytes, relays;
   } exchange;
   struct {
     char dir[COV_CONFIG_TEXT_BYTES];

@@ -90,6 +90,17 @@ static cov_status check_exchange(const cov_config *c) {
                     "would end a link",
                     c->exchange.link_timeout, c->exchange.heartbeat);
   }
+  if (c->exchange.topology == COV_CFG_TOPOLOGY_RELAY && c->exchange.relays == 0) {
+    return COV_FAIL(COV_EUSAGE, "exchange.topology=relay needs exchange.relays of at least 1");
+  }
+  int64_t relay_hosts = c->exchange.relay_hosts[0] != 0;
+  for (const char *p = c->exchange.relay_hosts; *p; p++) relay_hosts += *p == ',';
+  if (relay_hosts > 0 && (relay_hosts != c->exchange.relays || !c->run.hosts[0])) {
+    return COV_FAIL(COV_EUSAGE,
+                    "exchange.relay_hosts names %lld hosts for exchange.relays=%lld; give one for each, and "
+                    "run.hosts too",
+                    (long long)relay_hosts, (long long)c->exchange.relays);
+  }
   if (c->exchange.poll > c->exchange.heartbeat) {
     return COV_FAIL(COV_EUSAGE, "exchange.poll=%gs is longer than exchange.heartbeat=%gs", c->exchange.poll,
                     c->exchange.heartbeat);

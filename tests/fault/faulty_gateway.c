@@ -1,5 +1,5 @@
 /* Linked into covenant-sync-faulty, a covenant-sync that sends damaged payloads: the linker gives it this
- * cov_carrier_post (--wrap). COVTEST_FAULT=KIND:PEER:ROUND says which damage, who sends it and in which round; every
+ * cov_transfer_post (--wrap). COVTEST_FAULT=KIND:PEER:ROUND says which damage, who sends it and in which round; every
  * copy of that round's payload is damaged, also one that was asked for. All else is the real program. */
 #include <stdint.h>
 #include <stdio.h>
@@ -7,14 +7,14 @@
 #include <string.h>
 
 #include "base/hash.h"
-#include "exchange/carrier.h"
+#include "exchange/transfer.h"
 #include "sparseloco/format.h"
 #include "sync/gateway_messages.h"
 
-cov_status __real_cov_carrier_post(cov_carrier *carrier, int to, const cov_message_head *head, const void *bytes,
-                                   size_t n, cov_post_mode mode, uint64_t *handle);
-cov_status __wrap_cov_carrier_post(cov_carrier *carrier, int to, const cov_message_head *head, const void *bytes,
-                                   size_t n, cov_post_mode mode, uint64_t *handle);
+cov_status __real_cov_transfer_post(cov_carrier *carrier, int to, const cov_message_head *head, const uint8_t *bytes,
+                                    size_t n, size_t part_bytes);
+cov_status __wrap_cov_transfer_post(cov_carrier *carrier, int to, const cov_message_head *head, const uint8_t *bytes,
+                                    size_t n, size_t part_bytes);
 
 /* The first section that has indices (a short tensor is sent whole, without). */
 static uint8_t *indexed_section(uint8_t *payload) {
@@ -61,8 +61,8 @@ static void damage(const char *kind, uint8_t *payload, size_t *n, cov_message_he
   }
 }
 
-cov_status __wrap_cov_carrier_post(cov_carrier *carrier, int to, const cov_message_head *head, const void *bytes,
-                                   size_t n, cov_post_mode mode, uint64_t *handle) {
+cov_status __wrap_cov_transfer_post(cov_carrier *carrier, int to, const cov_message_head *head, const uint8_t *bytes,
+                                    size_t n, size_t part_bytes) {
   const char *fault = getenv("COVTEST_FAULT");
   char kind[32];
   unsigned peer;
@@ -70,14 +70,12 @@ cov_status __wrap_cov_carrier_post(cov_carrier *carrier, int to, const cov_messa
   cov_payload_head inside;
   if (!fault || sscanf(fault, "%31[a-z]:%u:%llu", kind, &peer, &round) != 3 || head->type != COV_MESSAGE_PAYLOAD ||
       head->round != round || cov_payload_peek(bytes, n, &inside) != COV_OK || inside.peer != peer) {
-    return __real_cov_carrier_post(carrier, to, head, bytes, n, mode, handle);
+    return __real_cov_transfer_post(carrier, to, head, bytes, n, part_bytes);
   }
   cov_message_head message = *head;
   uint8_t *copy = malloc(n);
   if (!copy) return COV_FAIL(COV_ENOMEM, "no memory for a damaged payload");
   memcpy(copy, bytes, n);
   damage(kind, copy, &n, &message, &inside);
-  cov_status st = __real_cov_carrier_post(carrier, to, &message, copy, n, COV_POST_COPY, handle);
-  free(copy);
-  return st;
+  return __real_cov_transfer_post(carrier, to, &message, copy, n, part_bytes); /* the copy stays: it is borrowed */
 }

@@ -1,0 +1,282 @@
+#include "sync/gateway_payloads.h"
+
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "sync/gateway_messages.h"
+#include "sync/notice.h"
+
+static const double fetch_patience_s = 2;
+
+static cov_remote *remote_of(cov_gateway *gw, int32_t peer) {
+  return peer >= 0 && peer < gw->n_remote ? &gw->remote[peer] : NULL;
+}
+
+cov_slot *cov_gateway_slot(cov_gateway *gw, int32_t peer) {
+  cov_remote *r = remote_of(gw, peer);
+  cov_slot *s = r ? &r->slot[gw->round % COV_GATEWAY_ROUNDS] : NULL;
+  return s && s->round == gw->round && s->open ? s : NULL;
+}
+
+void cov_gateway_empty(cov_gateway *gw, cov_slot *slot) {
+  if (slot->open) cov_payload_close(&slot->view);
+  if (slot->bytes && gw->carrier && cov_carrier_in_use(gw->carrier, slot->bytes, slot->n_bytes)) {
+    cov_wait_keep(slot->bytes); /* a send on a dropped link may still read it */
+  } else {
+    cov_mem_free(slot->bytes);
+  }
+  *slot = (cov_slot){.round = -1};
+}
+
+/* `meant`: the round that the sender was in, `round`: the one that its payload says. */
+static void refuse(cov_gateway *gw, int sender, int64_t meant, int64_t round, cov_status st) {
+  char why[1024]; /* telling it may fail too */
+  snprintf(why, sizeof why, "%s", cov_error_text());
+  cov_notice_give(gw, COV_NOTICE_PAYLOAD, sender, meant, "payload of peer %d for round %" PRId64 " refused: %s", sender,
+                  round, why);
+  const cov_event_payload_refused event = {
+      .round = round, .sender = sender, .status = cov_status_name(st), .reason = why};
+  (void)cov_events_payload_refused(gw->app->events, &event); /* the log has it too */
+}
+
+/* Everything a payload must satisfy before anybody looks at its values. */
+static cov_status open_payload(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
+  cov_payload_expect expect;
+  cov_outer_expect(gw->outer, gw->app, slot->round, &expect);
+  expect.key_hash = from->key_hash;
+  expect.peer = from->peer;
+  size_t n = slot->n_bytes;
+  COV_TRY(cov_payload_check(slot->bytes, n, &expect, &slot->view));
+  if (!cov_identity_verify(from->key, cov_payload_digest(slot->bytes, n), COV_PAYLOAD_DIGEST_BYTES,
+                           cov_payload_signature(slot->bytes, n))) {
+    cov_payload_close(&slot->view);
+    return COV_FAIL(COV_EREMOTE, "its signature is not by the key that peer %d has in the ledger", from->peer);
+  }
+  slot->open = true;
+  return COV_OK;
+}
+
+/* A checked payload counts in the agreement. */
+static cov_status announce(cov_gateway *gw, const cov_remote *from, const cov_slot *slot) {
+  const cov_payload_head *head = &slot->view.head;
+  cov_commit_payload ready = {.entry = {.peer = from->peer,
+                                        .payload_bytes = (int64_t)slot->n_bytes,
+                                        .inner_steps = (int64_t)head->inner_steps,
+                                        .tokens = (int64_t)head->tokens}};
+  memcpy(ready.entry.hash, cov_payload_digest(slot->bytes, slot->n_bytes), COV_HASH_BYTES);
+  memcpy(ready.base_state_hash, head->base_hash, COV_HASH_BYTES);
+  return cov_commit_payload_ready(gw->commit, &ready, cov_clock_s());
+}
+
+cov_status cov_gateway_take(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
+  if (!cov_epoch_member_find(cov_ledger_head_get(gw->ledger)->members, cov_ledger_head_get(gw->ledger)->n_members,
+                             from->peer)) {
+    cov_gateway_empty(gw, slot);
+    return COV_OK; /* a removed peer that does not know yet */
+  }
+  cov_status st = open_payload(gw, from, slot);
+  if (st == COV_EREMOTE) {
+    refuse(gw, from->peer, slot->round, slot->round, st);
+    cov_gateway_empty(gw, slot);
+    return COV_OK;
+  }
+  COV_TRY(st);
+  return announce(gw, from, slot);
+}
+
+/* ---- sending ---- */
+
+/* The owner that the parts name is the sender: what it sends for somebody else says whose it is inside. */
+static cov_status send_slot(cov_gateway *gw, const cov_slot *slot, int to) {
+  const cov_message_head head = {.type = COV_MESSAGE_PAYLOAD,
+                                 .epoch = (uint64_t)cov_ledger_head_get(gw->ledger)->epoch,
+                                 .round = (uint64_t)slot->round,
+                                 .owner = (uint32_t)gw->app->peer};
+  cov_status st = cov_transfer_post(gw->carrier, to, &head, slot->bytes, slot->n_bytes,
+                                    (size_t)gw->app->cfg.exchange.segment_bytes);
+  return st == COV_EREMOTE ? COV_OK : st; /* a dead link: its DROPPED event tells the rest */
+}
+
+/* The relay that our payloads go through, or -1: none. */
+static int own_relay(const cov_gateway *gw) {
+  if (gw->topology != COV_TOPOLOGY_RELAY) return -1;
+  int number = gw->n_remote + cov_relay_of((int)gw->app->peer, gw->n_relays);
+  return cov_carrier_alive(gw->carrier, number) ? number : -1;
+}
+
+/* To the relay, and to those that have none any more; or to everyone. Beginning with the next peer, so that not all
+ * begin with the same. */
+static cov_status spread(cov_gateway *gw, const cov_slot *slot) {
+  int relay = own_relay(gw);
+  if (relay >= 0) COV_TRY(send_slot(gw, slot, relay));
+  for (int k = 1; k < gw->n_remote; k++) {
+    const cov_remote *r = &gw->remote[(gw->app->peer + k) % gw->n_remote];
+    if (!cov_carrier_alive(gw->carrier, r->peer) || (relay >= 0 && !r->direct)) continue;
+    COV_TRY(send_slot(gw, slot, r->peer));
+  }
+  return COV_OK;
+}
+
+/* Our payload of the present round, if it is on its way already, to a peer that is not known to have it. */
+static cov_status send_present(cov_gateway *gw, int to) {
+  int32_t holder[COV_LEDGER_MAX_MEMBERS];
+  const cov_slot *slot = cov_gateway_slot(gw, (int32_t)gw->app->peer);
+  if (!slot || !gw->commit) return COV_OK;
+  int32_t n = cov_commit_holders(gw->commit, (int32_t)gw->app->peer, cov_payload_digest(slot->bytes, slot->n_bytes),
+                                 holder, COV_LEDGER_MAX_MEMBERS);
+  for (int32_t i = 0; i < n; i++) {
+    if (holder[i] == to) return COV_OK;
+  }
+  return send_slot(gw, slot, to);
+}
+
+cov_status cov_gateway_go_direct(cov_gateway *gw, int peer) {
+  cov_remote *r = remote_of(gw, peer);
+  if (!r || r->direct) return COV_OK;
+  r->direct = true;
+  return own_relay(gw) >= 0 ? send_present(gw, peer) : COV_OK;
+}
+
+cov_status cov_gateway_link_lost(cov_gateway *gw, int number, const char *reason) {
+  if (gw->incoming) cov_transfers_drop(gw->incoming, number);
+  if (!cov_gateway_is_relay(gw, number) || !gw->ledger) return COV_OK;
+  bool ours =
+      gw->topology == COV_TOPOLOGY_RELAY && number == gw->n_remote + cov_relay_of((int)gw->app->peer, gw->n_relays);
+  cov_log_warn("relay %d is gone: %s; payloads go directly", number - gw->n_remote, reason);
+  for (int i = 0; i < gw->n_remote; i++) {
+    int peer = gw->remote[i].peer;
+    if (peer == gw->app->peer || !cov_carrier_alive(gw->carrier, peer)) continue;
+    COV_TRY(cov_gateway_post(gw, peer, COV_MESSAGE_DIRECT, gw->round, NULL, 0, COV_POST_URGENT));
+    if (ours && !gw->remote[i].direct) COV_TRY(send_present(gw, peer));
+  }
+  return COV_OK;
+}
+
+cov_status cov_gateway_send(cov_gateway *gw, uint8_t *payload, size_t n) {
+  cov_remote *self = remote_of(gw, (int32_t)gw->app->peer);
+  cov_slot *slot = &self->slot[gw->round % COV_GATEWAY_ROUNDS];
+  cov_gateway_empty(gw, slot);
+  slot->round = gw->round;
+  slot->bytes = payload;
+  slot->n_bytes = n;
+  COV_TRY(cov_identity_sign(&gw->identity, cov_payload_digest(payload, n), COV_PAYLOAD_DIGEST_BYTES,
+                            cov_payload_signature(payload, n)));
+  COV_TRY(open_payload(gw, self, slot)); /* what we send passes our own checks */
+  COV_TRY(spread(gw, slot));
+  return announce(gw, self, slot);
+}
+
+/* ---- receiving ---- */
+
+/* Whose payload is it? The sender's own, or one that we lack and asked for. */
+static cov_remote *owner_of(cov_gateway *gw, const cov_remote *sender, const uint8_t *bytes, size_t n) {
+  cov_payload_head head;
+  cov_set_entry missing[COV_LEDGER_MAX_MEMBERS];
+  if (cov_payload_peek(bytes, n, &head) != COV_OK) return NULL;
+  if (head.peer == (uint32_t)sender->peer) return remote_of(gw, sender->peer);
+  int32_t n_missing = gw->commit ? cov_commit_missing(gw->commit, missing, COV_LEDGER_MAX_MEMBERS) : 0;
+  for (int32_t i = 0; i < n_missing && i < COV_LEDGER_MAX_MEMBERS; i++) {
+    if ((uint32_t)missing[i].peer == head.peer &&
+        memcmp(missing[i].hash, cov_payload_digest(bytes, n), COV_HASH_BYTES) == 0) {
+      return remote_of(gw, missing[i].peer);
+    }
+  }
+  (void)COV_FAIL(COV_EREMOTE, "it claims to be of peer %" PRIu32 ", which nobody asked for", head.peer);
+  return NULL;
+}
+
+/* Whether a payload of `total` bytes for `round` by `sender` is worth receiving. Refused once, when its first part
+ * comes. */
+static bool is_wanted(cov_gateway *gw, cov_remote *sender, int64_t round, uint64_t total) {
+  if (round >= 0 && round < gw->round) return false; /* late: that round is decided */
+  /* One a round and in order, so the others know alike what is meant by one that says something else. */
+  int64_t meant = sender->next_payload > gw->round ? sender->next_payload : gw->round;
+  bool at_hand = round == gw->round || round == gw->round + 1;
+  if (at_hand) meant = round;
+  sender->next_payload = meant + 1;
+  if (!at_hand) {
+    refuse(gw, sender->peer, meant, round,
+           COV_FAIL(COV_EREMOTE, "round %" PRId64 " is not at hand (we are in %" PRId64 ")", round, gw->round));
+  } else if (total > gw->outer->payload_bytes_max) {
+    refuse(gw, sender->peer, meant, round,
+           COV_FAIL(COV_EREMOTE, "%" PRIu64 " bytes where no payload of this run has more than %zu", total,
+                    gw->outer->payload_bytes_max));
+  } else {
+    return true;
+  }
+  return false;
+}
+
+/* All of it is here; `bytes` are ours. */
+static cov_status take_payload(cov_gateway *gw, cov_remote *sender, int64_t round, uint8_t *bytes, size_t n) {
+  cov_remote *from = round == gw->round ? owner_of(gw, sender, bytes, n) : sender;
+  cov_slot *slot = from ? &from->slot[round % COV_GATEWAY_ROUNDS] : NULL;
+  if (!from) refuse(gw, sender->peer, round, round, COV_EREMOTE);
+  /* The first of a peer counts; and it may have become late while it was coming. */
+  if (!from || round < gw->round || (slot->round == round && from == sender)) {
+    cov_mem_free(bytes);
+    return COV_OK;
+  }
+  cov_gateway_empty(gw, slot);
+  *slot = (cov_slot){.round = round, .bytes = bytes, .n_bytes = n};
+  return round == gw->round ? cov_gateway_take(gw, from, slot) : COV_OK; /* the next round's waits for its begin */
+}
+
+bool cov_gateway_is_relay(const cov_gateway *gw, int number) {
+  return number >= gw->n_remote;
+}
+
+cov_status cov_gateway_part(cov_gateway *gw, const cov_carrier_event *event) {
+  cov_transfer *x;
+  bool relayed = cov_gateway_is_relay(gw, event->peer);
+  cov_remote *sender = remote_of(gw, relayed ? (int32_t)event->head.owner : event->peer);
+  int64_t round = event->head.round > INT64_MAX ? -1 : (int64_t)event->head.round;
+  if (!sender || event->head.owner != (uint32_t)sender->peer || sender->peer == gw->app->peer) {
+    return COV_FAIL(COV_EREMOTE, "a part of a payload in the name of %" PRIu32, event->head.owner);
+  }
+  if (event->head.offset == 0 && !is_wanted(gw, sender, round, event->head.total)) return COV_OK;
+  if (event->head.total > gw->outer->payload_bytes_max) return COV_OK; /* what follows one that was not wanted */
+  COV_TRY(cov_transfers_take(gw->incoming, event, &x));
+  if (!x || x->have < x->total) return COV_OK;
+  size_t n = x->total;
+  return take_payload(gw, sender, round, cov_transfers_end(gw->incoming, x, true), n);
+}
+
+/* ---- what did not come ---- */
+
+cov_status cov_gateway_serve(cov_gateway *gw, const cov_carrier_event *event) {
+  int32_t peer;
+  uint8_t hash[COV_HASH_BYTES];
+  COV_TRY(cov_fetch_decode(event->bytes, event->n_bytes, &peer, hash));
+  cov_remote *r = remote_of(gw, peer);
+  if (!r || event->head.round > INT64_MAX) return COV_OK;
+  cov_slot *slot = &r->slot[event->head.round % COV_GATEWAY_ROUNDS];
+  if (slot->round != (int64_t)event->head.round || !slot->open) return COV_OK;
+  if (memcmp(cov_payload_digest(slot->bytes, slot->n_bytes), hash, COV_HASH_BYTES) != 0) return COV_OK;
+  return send_slot(gw, slot, event->peer);
+}
+
+/* Ask for what the agreed set has and we lack; its own sender gets some time first, it may be under way. */
+cov_status cov_gateway_fetch(cov_gateway *gw, double now) {
+  cov_set_entry missing[COV_LEDGER_MAX_MEMBERS];
+  int32_t holder[COV_LEDGER_MAX_MEMBERS];
+  int32_t n = cov_commit_missing(gw->commit, missing, COV_LEDGER_MAX_MEMBERS);
+  for (int32_t i = 0; i < n && i < COV_LEDGER_MAX_MEMBERS; i++) {
+    cov_remote *r = remote_of(gw, missing[i].peer);
+    if (!r) continue;
+    if (r->fetch_again_s == 0) r->fetch_again_s = now + fetch_patience_s;
+    if (now < r->fetch_again_s) continue;
+    int32_t found = cov_commit_holders(gw->commit, missing[i].peer, missing[i].hash, holder, COV_LEDGER_MAX_MEMBERS);
+    if (found < 1) continue;
+    uint8_t body[COV_FETCH_BYTES];
+    cov_fetch_encode(missing[i].peer, missing[i].hash, body);
+    /* Another holder each time: the first may be slow or gone. */
+    int32_t turn = (int32_t)((int64_t)(now / fetch_patience_s) % found);
+    COV_TRY(cov_gateway_post(gw, holder[turn], COV_MESSAGE_FETCH, gw->round, body, sizeof body, COV_POST_URGENT));
+    r->fetch_again_s = now + 5 * fetch_patience_s;
+  }
+  return COV_OK;
+}
