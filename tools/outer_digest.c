@@ -61,7 +61,8 @@ static uint8_t *contribute(const cov_shard *shard, const cov_encoder_params *p, 
   must(cov_encoder_create(shard, p, &encoder));
   must(cov_encoder_encode(encoder, theta, end, feedback, NULL));
   uint8_t *piece = must_have(malloc(cov_piece_bytes_max(shard, &p->quant)));
-  size_t piece_bytes = cov_encoder_piece(encoder, piece);
+  size_t piece_bytes;
+  must(cov_encoder_piece(encoder, piece, &piece_bytes));
   cov_payload_head head = {.peer = peer, .strategy = COV_STRATEGY_SPARSELOCO};
   uint8_t *payload = must_have(malloc(cov_payload_bytes_max(shard->grid, &p->quant)));
   must(cov_payload_write(shard->grid, &p->quant, &head, 1, piece, piece_bytes, payload, bytes));
@@ -119,7 +120,9 @@ int main(int argc, char **argv) {
   static const cov_quant_params quants[] = {{.id = COV_QUANT_REFERENCE, .bins = 4, .range = 6},
                                             {.id = COV_QUANT_REFERENCE, .bins = 256, .range = 6},
                                             {.id = COV_QUANT_SIGN1, .bins = 2},
+                                            {.id = COV_QUANT_SIGN2, .bins = 4},
                                             {.id = COV_QUANT_NONE}};
+  static const cov_index_coder coders[] = {COV_INDEX_RICE, COV_INDEX_SPLIT};
   static const unsigned ranges[][2] = {{123, 6}, {127, 60}, {3, 4}, {136, 1}}; /* top exponent, spread; 3: subnormals */
   cov_params params = {.item = items, .n = N_TENSORS};
   for (int t = 0; t < N_TENSORS; t++) {
@@ -135,7 +138,8 @@ int main(int argc, char **argv) {
   for (size_t q = 0; q < sizeof quants / sizeof *quants; q++) {
     for (size_t r = 0; r < sizeof ranges / sizeof *ranges; r++) {
       for (int mode = 0; mode < 3; mode++) {
-        cov_encoder_params p = {.quant = quants[q], .beta = 0.95f, .threads = 1 + mode};
+        cov_encoder_params p = {
+            .quant = quants[q], .beta = 0.95f, .threads = 1 + mode, .index_coder = coders[mode % 2]};
         cov_outer_params outer = {.alpha = 0.7f,
                                   .mean = mode == 1 ? COV_MEAN_PAPER : COV_MEAN_SENDERS,
                                   .clip = mode < 2,

@@ -51,6 +51,7 @@ static cov_status open_rounds(bench_rounds *r) {
   COV_TRY(cov_shard_create(&r->grid, 0, 1, &r->shard));
   const cov_encoder_params encoder = {.quant = r->quant,
                                       .beta = set.beta,
+                                      .index_coder = set.index_coder,
                                       .theta_layout = COV_LAYOUT_SPAN,
                                       .feedback_layout = COV_LAYOUT_SPAN,
                                       .threads = r->step.threads};
@@ -96,7 +97,8 @@ cov_status bench_rounds_encode(bench_rounds *r, int peer, const float *theta, co
                            .strategy = r->strategy};
   memcpy(head.params_digest, r->params_digest, sizeof head.params_digest);
   COV_TRY(cov_encoder_encode(r->encoder, theta, end, feedback, NULL));
-  size_t piece_bytes = cov_encoder_piece(r->encoder, r->piece);
+  size_t piece_bytes;
+  COV_TRY(cov_encoder_piece(r->encoder, r->piece, &piece_bytes));
   return cov_payload_write(&r->grid, &r->quant, &head, 1, r->piece, piece_bytes, payload, bytes);
 }
 

@@ -84,8 +84,11 @@ cov_status cov_train_dtype(const cov_config *c, cov_dtype *dtype, const char **w
 
 void cov_outer_settings_of(const cov_config *c, cov_outer_settings *out) {
   static const cov_quant_id quantisers[] = {[COV_CFG_QUANTIZER_REFERENCE] = COV_QUANT_REFERENCE,
+                                            [COV_CFG_QUANTIZER_SIGN2] = COV_QUANT_SIGN2,
                                             [COV_CFG_QUANTIZER_SIGN1] = COV_QUANT_SIGN1,
                                             [COV_CFG_QUANTIZER_NONE] = COV_QUANT_NONE};
+  static const cov_index_coder coders[] = {
+      [COV_CFG_CODER_RICE] = COV_INDEX_RICE, [COV_CFG_CODER_SPLIT] = COV_INDEX_SPLIT};
   static const cov_combine combine[] = {[COV_CFG_STRATEGY_SPARSELOCO] = COV_COMBINE_SPARSELOCO,
                                         [COV_CFG_STRATEGY_DENSE] = COV_COMBINE_DENSE,
                                         [COV_CFG_STRATEGY_DILOCO] = COV_COMBINE_DILOCO,
@@ -94,9 +97,10 @@ void cov_outer_settings_of(const cov_config *c, cov_outer_settings *out) {
   *out = (cov_outer_settings){.topk = (int)c->sync.topk,
                               .beta = (float)c->sync.ef_decay,
                               .momentum = (float)c->sync.outer_momentum,
-                              .clip = c->sync.clip == COV_CFG_CLIP_MEDIAN};
+                              .clip = c->sync.clip == COV_CFG_CLIP_MEDIAN,
+                              .index_coder = coders[c->sync.index_coder]};
   out->quant.id = quantisers[c->sync.quantizer];
-  out->quant.bins = out->quant.id == COV_QUANT_REFERENCE ? (int)c->sync.bins : out->quant.id == COV_QUANT_SIGN1 ? 2 : 0;
+  out->quant.bins = cov_quant_bins((int)out->quant.id, (int)c->sync.bins);
   out->quant.range = (float)c->sync.range_sigma;
   cov_strategy_settle(combine[c->sync.strategy], out);
 }

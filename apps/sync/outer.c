@@ -67,6 +67,7 @@ cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_
   if (set.strategy == COV_STRATEGY_DEMO) COV_TRY(create_demo(outer, cfg));
   const cov_encoder_params params = {.quant = outer->quant,
                                      .beta = set.beta,
+                                     .index_coder = set.index_coder,
                                      .theta_layout = outer->demo ? COV_LAYOUT_SHARD : COV_LAYOUT_SPAN,
                                      .feedback_layout = COV_LAYOUT_SHARD,
                                      .threads = (int)cfg->sync.threads};
@@ -142,10 +143,10 @@ cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint
     to = outer->demo->coefficients;
   }
   COV_TRY(cov_encoder_encode(outer->encoder, from, to, outer->feedback, &reducer));
-  piece_bytes = cov_encoder_piece(outer->encoder, outer->piece);
+  cov_status st = cov_encoder_piece(outer->encoder, outer->piece, &piece_bytes);
+  COV_TRY(cov_agree(outer->comm, st, &outer->how));
   COV_TRY(cov_coll_gatherv(outer->comm, 0, outer->piece, piece_bytes, outer->pieces, outer->pieces_bytes_max, counts,
                            &outer->how));
-  cov_status st = COV_OK;
   if (outer->shard == 0) {
     for (int g = 0; g < outer->shards; g++) pieces_bytes += counts[g];
     st = cov_payload_write(&outer->grid, &outer->quant, head, outer->shards, outer->pieces, pieces_bytes, payload,

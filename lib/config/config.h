@@ -34,7 +34,10 @@ enum {
 #define COV_CFG_MUON_SCALE_LIST(X) X(MUON_SCALE, RMS, "rms") X(MUON_SCALE, SHAPE, "shape")
 #define COV_CFG_STRATEGY_LIST(X) \
   X(STRATEGY, SPARSELOCO, "sparseloco") X(STRATEGY, DENSE, "dense") X(STRATEGY, DILOCO, "diloco") X(STRATEGY, INT8, "int8") X(STRATEGY, DEMO, "demo")
-#define COV_CFG_QUANTIZER_LIST(X) X(QUANTIZER, REFERENCE, "reference") X(QUANTIZER, SIGN1, "sign1") X(QUANTIZER, NONE, "none")
+#define COV_CFG_QUANTIZER_LIST(X) \
+  X(QUANTIZER, REFERENCE, "reference") X(QUANTIZER, SIGN2, "sign2") X(QUANTIZER, SIGN1, "sign1") \
+  X(QUANTIZER, NONE, "none")
+#define COV_CFG_CODER_LIST(X)     X(CODER, RICE, "rice") X(CODER, SPLIT, "split")
 #define COV_CFG_AGGREGATE_LIST(X) X(AGGREGATE, SENDERS, "senders") X(AGGREGATE, PAPER, "paper")
 #define COV_CFG_KEEP_LIST(X)      X(KEEP, PAYLOAD, "payload") X(KEEP, PROGRESS, "progress")
 #define COV_CFG_CLIP_LIST(X)      X(CLIP, MEDIAN, "median") X(CLIP, NONE, "none")
@@ -53,6 +56,7 @@ enum { COV_CFG_MUON_SCALE_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_GATHER_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_STRATEGY_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_QUANTIZER_LIST(COV_CFG_ENUMERATOR) };
+enum { COV_CFG_CODER_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_AGGREGATE_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_KEEP_LIST(COV_CFG_ENUMERATOR) };
 enum { COV_CFG_CLIP_LIST(COV_CFG_ENUMERATOR) };
@@ -96,7 +100,7 @@ typedef struct {
   } train;
   struct {
     int64_t inner_steps, topk, chunk, bins, threads, hash_every, delay, delay_from;
-    int strategy, quantizer, aggregate, clip, delay_keep;
+    int strategy, quantizer, index_coder, aggregate, clip, delay_keep;
     double range_sigma, ef_decay, outer_lr, outer_momentum;
     bool demo_sign;
   } sync;

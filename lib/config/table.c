@@ -13,6 +13,7 @@ CHOICES(muon_scale_choices, COV_CFG_MUON_SCALE_LIST);
 CHOICES(gather_choices, COV_CFG_GATHER_LIST);
 CHOICES(strategy_choices, COV_CFG_STRATEGY_LIST);
 CHOICES(quantizer_choices, COV_CFG_QUANTIZER_LIST);
+CHOICES(coder_choices, COV_CFG_CODER_LIST);
 CHOICES(aggregate_choices, COV_CFG_AGGREGATE_LIST);
 CHOICES(clip_choices, COV_CFG_CLIP_LIST);
 CHOICES(keep_choices, COV_CFG_KEEP_LIST);
@@ -187,12 +188,15 @@ static const cov_option options[] = {
  INT  (sync.chunk,                "elem",  2,  64,        "64",   I,
       "Longest edge of a chunk: matrices are cut into blocks of up to chunk x chunk.", "protocol 3.4"),
  CHOICE(sync.quantizer, quantizer_choices, "reference",   I,
-      "Code of the kept values: bins around a mean, a sign with one magnitude a tensor, or plain fp32.",
+      "Code of the kept values: bins around a mean, a sign with two or with one magnitude a tensor, or plain fp32.",
       "protocol 3.6, simulation 2"),
  INT  (sync.bins,                 "",      2,  256,         "4",    I,
       "Bins of the reference quantizer.", "protocol 0"),
  FLOAT(sync.range_sigma,          "",      0.1, 100,      "6",    I,
       "Width that the bins of the reference quantizer span, in deviations.", "protocol 0"),
+ CHOICE(sync.index_coder, coder_choices,   "rice",        0,
+      "How a payload writes positions: rice is fast, split is about 2 % shorter and takes several times as long, which "
+      "pays on slow links. Peers may differ in it.", "docs/payload.md"),
  FLOAT(sync.ef_decay,             "",      0,  1,         "0.95", I,
       "Part of the error feedback that is kept from round to round.", "protocol 0"),
  FLOAT(sync.outer_lr,             "",      0,  100,       "0.7",  I,

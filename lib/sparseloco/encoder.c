@@ -17,6 +17,7 @@ struct cov_encoder {
   float *value;           /* [n_kept] before quantisation */
   uint8_t *code;          /* [n_kept]; unused without a quantiser */
   float *table;           /* [n * bins] */
+  int64_t *count;         /* [n * bins] entries a code, all shards */
   cov_quant_stats *stats; /* [n] */
   size_t n_words;         /* most words of a pass */
   int64_t *words;         /* [(threads + 1) * n_words]: for the reductions, and behind them one block a thread */
@@ -26,7 +27,7 @@ struct cov_encoder {
 
 static size_t most_words(const cov_encoder *e) {
   size_t words = COV_MOMENTS_MAX, n_bins = 2 * (size_t)e->params.quant.bins;
-  if (e->quantiser->uses_bins && n_bins > words) words = n_bins;
+  if (n_bins > words) words = n_bins;
   return words * (size_t)e->shard->grid->n + 1;
 }
 
@@ -83,9 +84,11 @@ cov_status cov_encoder_create(const cov_shard *shard, const cov_encoder_params *
   COV_TRY_DONE(cov_mem_array(COV_SPACE_HOST, COV_MEM_PAYLOAD, kept, sizeof *e->code, (void **)&e->code));
   e->table = calloc(n * (size_t)params->quant.bins + 1, sizeof *e->table);
   e->stats = calloc(n + 1, sizeof *e->stats);
+  e->count = calloc(n * (size_t)params->quant.bins + 1, sizeof *e->count);
   e->n_words = most_words(e);
   e->words = calloc(((size_t)threads + 1) * e->n_words, sizeof *e->words);
-  if (!e->table || !e->stats || !e->words) COV_FAIL_DONE(COV_ENOMEM, "encoder statistics of %zu tensors", n);
+  if (!e->table || !e->count || !e->stats || !e->words)
+    COV_FAIL_DONE(COV_ENOMEM, "encoder statistics of %zu tensors", n);
   COV_TRY_DONE(create_sweep(e, threads));
 done:
   if (st != COV_OK) cov_encoder_destroy(&e);
@@ -100,6 +103,7 @@ void cov_encoder_destroy(cov_encoder **encoder) {
   cov_mem_free(e->value);
   cov_mem_free(e->code);
   free(e->table);
+  free(e->count);
   free(e->stats);
   free(e->words);
   free(e->chunk_first);
@@ -195,8 +199,7 @@ static void make_codes(cov_encoder *e, int t, int64_t first, int64_t n, int64_t 
   const float *value = e->value + first;
   uint8_t *code = e->code + first;
   q->codes(&e->params.quant, &e->stats[t], value, n, code);
-  if (q->uses_bins)
-    cov_quant_count(value, code, n, e->stats[t].exponent, e->params.quant.bins, words, words + e->params.quant.bins);
+  cov_quant_count(value, code, n, e->stats[t].exponent, e->params.quant.bins, words, words + e->params.quant.bins);
 }
 
 /* Codes, and the table from the bins' counts and sums. */
@@ -204,12 +207,13 @@ static cov_status pass_codes(cov_encoder *e, const cov_reducer *reducer) {
   const cov_grid *grid = e->shard->grid;
   const cov_quantiser *q = e->quantiser;
   int bins = e->params.quant.bins;
-  kept_pass pass = {.e = e, .entries = make_codes, .words_each = q->uses_bins ? 2 * (size_t)bins : 0};
+  kept_pass pass = {.e = e, .entries = make_codes, .words_each = 2 * (size_t)bins};
   run_kept_pass(&pass);
-  if (q->uses_bins) COV_TRY(reduce_words(reducer, e->words, (size_t)grid->n * pass.words_each, COV_REDUCE_SUM));
+  COV_TRY(reduce_words(reducer, e->words, (size_t)grid->n * pass.words_each, COV_REDUCE_SUM));
   for (int t = 0; t < grid->n; t++) {
-    const int64_t *counts = q->uses_bins ? e->words + 2 * t * bins : NULL;
-    q->table(&e->params.quant, &e->stats[t], counts, counts ? counts + bins : NULL, e->table + t * bins);
+    const int64_t *counts = e->words + 2 * t * bins;
+    memcpy(e->count + t * bins, counts, (size_t)bins * sizeof *counts);
+    q->table(&e->params.quant, &e->stats[t], counts, counts + bins, e->table + t * bins);
   }
   return COV_OK;
 }
@@ -248,11 +252,13 @@ const cov_quant_stats *cov_encoder_stats(const cov_encoder *encoder, int t) {
   return &encoder->stats[t];
 }
 
-size_t cov_encoder_piece(const cov_encoder *encoder, uint8_t *piece) {
+cov_status cov_encoder_piece(const cov_encoder *encoder, uint8_t *piece, size_t *bytes) {
   int quantised = encoder->params.quant.id != COV_QUANT_NONE;
   cov_piece content = {.tables = quantised ? encoder->table : NULL,
+                       .counts = quantised ? encoder->count : NULL,
                        .indices = encoder->index,
                        .codes = quantised ? encoder->code : NULL,
-                       .values = quantised ? NULL : encoder->value};
-  return cov_piece_write(encoder->shard, &encoder->params.quant, &content, piece);
+                       .values = quantised ? NULL : encoder->value,
+                       .index_coder = encoder->params.index_coder};
+  return cov_piece_write(encoder->shard, &encoder->params.quant, &content, piece, bytes);
 }

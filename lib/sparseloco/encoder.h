@@ -1,7 +1,7 @@
 /* From two ends of a round to what is sent: pseudo-gradient, error feedback, top-k, quantisation
  * (protocol 3.1 - 3.6, arithmetic in docs/numerics.md 2 - 4), for one shard of the parameter space.
  *
- *   theta, theta_end, e --encode--> indices, codes, tables --piece--> bytes --(gather in shard order)-->
+ *   theta, theta_end, e --encode--> indices, codes, tables --piece--> coded bands --(gather in shard order)-->
  * cov_payload_write
  *
  * Statistics of whole tensors are summed over the shards through a callback, so this module knows no MPI. */
@@ -13,6 +13,7 @@
 
 #include "base/status.h"
 #include "sparseloco/grid.h"
+#include "sparseloco/index_coder.h"
 #include "sparseloco/quantise.h"
 
 typedef enum { COV_REDUCE_SUM, COV_REDUCE_MAX } cov_reduce_op;
@@ -31,7 +32,8 @@ typedef struct {
   float beta;              /* decay of the error feedback, finite, in [0, 1]; .95 in production */
   cov_layout theta_layout; /* of theta and theta_end */
   cov_layout feedback_layout;
-  int threads; /* of this shard, 1 .. COV_THREADS_MAX; 0: 1. No result depends on it */
+  int threads;                 /* of this shard, 1 .. COV_THREADS_MAX; 0: 1. No result depends on it */
+  cov_index_coder index_coder; /* 0: COV_INDEX_RICE */
 } cov_encoder_params;
 
 /** Buffers for one shard: 7 bytes a kept value (indices, values, codes). `shard` is borrowed and must outlive the
@@ -55,16 +57,19 @@ const cov_quant_stats *cov_encoder_stats(const cov_encoder *encoder, int t);
 /** What no piece of this shard exceeds; depends on grid, shard and quantiser only, so receivers can compute it for all
  *  shards. */
 size_t cov_piece_bytes_max(const cov_shard *shard, const cov_quant_params *quant);
-/** Write the piece of the last encode to piece[cov_piece_bytes_max()]; returns the bytes used. Local. */
-size_t cov_encoder_piece(const cov_encoder *encoder, uint8_t *piece);
+/** Write the piece of the last encode to piece[cov_piece_bytes_max()], of which *bytes are used. COV_ENOMEM. Local. */
+cov_status cov_encoder_piece(const cov_encoder *encoder, uint8_t *piece, size_t *bytes);
 
 /* A piece by hand, for other strategies and for tests. Kept entries are in the shard's kept order. */
 typedef struct {
-  const float *tables;     /* [grid->n * bins], the same on all shards; NULL for none */
-  const uint16_t *indices; /* [n_kept], ascending in a chunk */
-  const uint8_t *codes;    /* [n_kept]; NULL for none */
-  const float *values;     /* [n_kept] for none, else NULL */
+  const float *tables;   /* [grid->n * bins], the same on all shards; NULL for none */
+  const int64_t *counts; /* [grid->n * bins] entries a code, over all shards; NULL: those of `codes` (for one shard) */
+  const uint16_t *indices;     /* [n_kept], ascending in a chunk */
+  const uint8_t *codes;        /* [n_kept]; NULL for none */
+  const float *values;         /* [n_kept] for none, else NULL */
+  cov_index_coder index_coder; /* 0: COV_INDEX_RICE */
 } cov_piece;
-size_t cov_piece_write(const cov_shard *shard, const cov_quant_params *quant, const cov_piece *content, uint8_t *piece);
+cov_status cov_piece_write(const cov_shard *shard, const cov_quant_params *quant, const cov_piece *content,
+                           uint8_t *piece, size_t *bytes);
 
 #endif

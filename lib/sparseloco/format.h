@@ -27,13 +27,13 @@
   X(INT,  quantiser,     182,  2)     \
   X(INT,  bins,          184,  2)     \
   X(INT,  topk,          186,  2)     \
-  X(INT,  edge,          188,  2)
+  X(INT,  edge,          188,  2)     \
+  X(INT,  index_coder,   190,  2)
 /* clang-format on */
 
 enum { /* offsets of what a payload says about its own shape */
        COVI_AT_VERSION = 8,
        COVI_AT_HEADER_BYTES = 12,
-       COVI_AT_CODE_BITS = 190,
        COVI_AT_N_TENSORS = 192,
        COVI_AT_RESERVED_1 = 196, /* 4 bytes, zero */
        COVI_AT_N_KEPT = 200,
@@ -41,22 +41,22 @@ enum { /* offsets of what a payload says about its own shape */
        COVI_AT_RESERVED_2 = 216 /* 40 bytes, zero */
 };
 
-enum { COVI_TRAILER_BYTES = COV_PAYLOAD_DIGEST_BYTES + COV_PAYLOAD_SIGNATURE_BYTES, COVI_SECTION_ALIGN_BYTES = 8 };
+enum { COVI_TRAILER_BYTES = COV_PAYLOAD_DIGEST_BYTES + COV_PAYLOAD_SIGNATURE_BYTES };
 
-/* Shape of the section of one tensor, all of it a consequence of grid and quantiser. */
+/* Head of the section of one tensor. All but its length and the coder of its codes follow from grid, quantiser and the
+ * payload's index coder. */
 typedef struct {
-  uint64_t bytes; /* all of the section, padding included */
+  uint64_t bytes; /* all of the section */
   uint32_t tensor;
   uint16_t bins;
-  uint8_t code_bits;
+  uint8_t coded; /* 1: codes are entropy coded */
   uint8_t index_coder;
   uint64_t n_kept;
   uint32_t k;
-  uint32_t table_bytes;
-  uint64_t index_bytes, code_bytes; /* not on the wire */
+  uint32_t table_bytes; /* values and counts */
 } covi_section;
 
-covi_section covi_section_describe(const cov_grid *grid, const cov_quant_params *quant, int t);
+covi_section covi_section_describe(const cov_grid *grid, const cov_quant_params *quant, cov_index_coder coder, int t);
 void covi_section_write(const covi_section *s, uint8_t head[COV_PAYLOAD_SECTION_HEAD_BYTES]);
 
 static inline uint64_t covi_get(const uint8_t *at, int bytes) {
@@ -66,15 +66,6 @@ static inline uint64_t covi_get(const uint8_t *at, int bytes) {
 }
 static inline void covi_put(uint8_t *at, uint64_t value, int bytes) {
   for (int i = 0; i < bytes; i++) at[i] = (uint8_t)(value >> 8 * i);
-}
-
-/* Code `at` of a stream of codes of `bits` bits. */
-static inline unsigned covi_get_code(const uint8_t *packed, int64_t at, int bits) {
-  int64_t bit = at * bits;
-  int shift = (int)(bit % 8);
-  unsigned value = (unsigned)packed[bit / 8] >> shift;
-  if (shift + bits > 8) value |= (unsigned)packed[bit / 8 + 1] << (8 - shift);
-  return value & ((1u << bits) - 1u);
 }
 
 #endif

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sparseloco/split.h"
+
 int64_t cov_grid_split(int64_t n, int64_t edge) {
   for (int64_t d = edge < n ? edge : n; d > 1; d--) {
     if (n % d == 0) return d;
@@ -34,6 +36,24 @@ static cov_grid_tensor describe_tensor(const cov_param *p, int edge, int topk) {
   return t;
 }
 
+/* Tensors with the same chunks share their table; the first of them owns it. */
+static const cov_grid_tensor *same_chunks(const cov_grid *grid, int t) {
+  const cov_grid_tensor *tensor = grid->tensor;
+  for (int i = 0; i < t; i++) {
+    if (tensor[i].split && tensor[i].k == tensor[t].k && tensor[i].chunk_elems == tensor[t].chunk_elems)
+      return &tensor[i];
+  }
+  return NULL;
+}
+
+static cov_status take_split(cov_grid *grid, int t) {
+  cov_grid_tensor *gt = &grid->tensor[t];
+  if (gt->k < 2 || gt->k >= gt->chunk_elems || gt->k > COVI_SPLIT_K_MAX) return COV_OK;
+  const cov_grid_tensor *same = same_chunks(grid, t);
+  gt->split = same ? same->split : covi_split_create(gt->chunk_elems, gt->k);
+  return gt->split ? COV_OK : COV_FAIL(COV_ENOMEM, "tables of the split coder for %s", grid->params->item[t].name);
+}
+
 cov_status cov_grid_create(const cov_params *params, int edge, int topk, cov_grid *grid) {
   memset(grid, 0, sizeof *grid);
   if (edge < 1 || edge > COV_CHUNK_EDGE_MAX)
@@ -59,6 +79,11 @@ cov_status cov_grid_create(const cov_params *params, int edge, int topk, cov_gri
       return COV_FAIL(COV_EUSAGE, "tensor %s would keep %lld values, at most 2^31 - 1 are possible; lower topk",
                       p->name, kept);
     }
+    cov_status st = take_split(grid, t);
+    if (st != COV_OK) {
+      cov_grid_destroy(grid);
+      return st;
+    }
     grid->n_bands += tensor[t].n_bands;
     grid->n_kept += tensor[t].n_kept;
   }
@@ -66,6 +91,9 @@ cov_status cov_grid_create(const cov_params *params, int edge, int topk, cov_gri
 }
 
 void cov_grid_destroy(cov_grid *grid) {
+  for (int t = grid->n - 1; grid->tensor && t >= 0; t--) {
+    if (!same_chunks(grid, t)) covi_split_destroy(grid->tensor[t].split);
+  }
   free(grid->tensor);
   memset(grid, 0, sizeof *grid);
 }

@@ -20,20 +20,24 @@
 
 enum { COV_CHUNK_EDGE_MAX = 64, COV_CHUNK_ELEMS_MAX = 4096 };
 
+struct covi_split;
+
 typedef struct {
-  int64_t offset;     /* first element in the flat space */
-  int64_t elems;      /* rows * cols */
-  int64_t cols;       /* row length; a vector is one row */
-  int h, w;           /* chunk height (1 for a vector) and width */
-  int64_t Y, X;       /* chunks down and across; a vector has X = 1 and Y runs */
-  int chunk_elems;    /* h * w */
-  int k;              /* entries kept a chunk */
-  int64_t n_bands;    /* = Y */
-  int64_t band_elems; /* elements of a band */
-  int64_t n_chunks;   /* Y * X */
-  int64_t n_kept;     /* n_chunks * k, < 2^31 */
-  int64_t band_first; /* bands of all tensors before this one */
-  int64_t kept_first; /* kept entries of all tensors before this one */
+  int64_t offset;           /* first element in the flat space */
+  int64_t elems;            /* rows * cols */
+  int64_t cols;             /* row length; a vector is one row */
+  int h, w;                 /* chunk height (1 for a vector) and width */
+  int64_t Y, X;             /* chunks down and across; a vector has X = 1 and Y runs */
+  int chunk_elems;          /* h * w */
+  int k;                    /* entries kept a chunk */
+  int64_t n_bands;          /* = Y */
+  int64_t band_elems;       /* elements of a band */
+  int64_t n_chunks;         /* Y * X */
+  int64_t n_kept;           /* n_chunks * k, < 2^31 */
+  int64_t band_first;       /* bands of all tensors before this one */
+  int64_t kept_first;       /* kept entries of all tensors before this one */
+  struct covi_split *split; /* probabilities of the split coder for k of chunk_elems, shared by tensors of the same
+                                     shape; NULL where it is not used (split.h) */
 } cov_grid_tensor;
 
 typedef struct {

@@ -11,6 +11,7 @@
 
 #include "base/status.h"
 #include "sparseloco/grid.h"
+#include "sparseloco/index_coder.h"
 #include "sparseloco/quantise.h"
 
 enum {
@@ -28,10 +29,6 @@ typedef enum {
   COV_STRATEGY_DEMO = 3,
   COV_STRATEGY_DENSE = 4
 } cov_strategy_id;
-/* How a section stores its indices: 12 bits each, two in three bytes (protocol 3.7), or not at all, because k is the
- * whole chunk. Which one is determined by the grid, so there is one encoding of a payload. */
-typedef enum { COV_INDEX_PACK12 = 0, COV_INDEX_ALL = 1 } cov_index_coder;
-
 /* What the sender says about itself. Everything but the bits of the sections; not to be believed, only compared. */
 typedef struct {
   uint8_t run_id[16];
@@ -47,15 +44,16 @@ typedef struct {
   uint16_t strategy;  /* cov_strategy_id */
   uint16_t quantiser; /* cov_quant_id */
   uint16_t bins;
-  uint16_t topk, edge; /* as configured */
-  uint32_t flags;      /* 0 in version 1 */
+  uint16_t topk, edge;  /* as configured */
+  uint16_t index_coder; /* cov_index_coder: RICE or SPLIT; the sender's choice */
+  uint32_t flags;       /* 0 in version 1 */
 } cov_payload_head;
 
 /** What no payload on this grid exceeds: what a receiver allocates. The exact length is in the header. */
 size_t cov_payload_bytes_max(const cov_grid *grid, const cov_quant_params *quant);
 
 /** Assemble a payload from the pieces of G shards, one after the other in shard order as MPI_Gatherv delivers them.
- *  head: topk, edge, quantiser and bins are taken from grid and quant; flags must be 0.
+ *  head: topk, edge, quantiser, bins and index_coder are taken from grid, quant and pieces; flags must be 0.
  *  payload[cov_payload_bytes_max()], of which *bytes are used; the signature slot is zero. COV_EBUG if the pieces do
  * not fit grid, quantiser or each other (different tables mean that shards disagreed on a total). */
 cov_status cov_payload_write(const cov_grid *grid, const cov_quant_params *quant, const cov_payload_head *head, int G,
@@ -79,25 +77,32 @@ typedef struct {
   int64_t peer;             /* or -1: any */
 } cov_payload_expect;
 
-/* One tensor of a checked payload. */
+struct covi_code_model;
+
+/* One tensor of a checked payload. Arrays are the view's. */
 typedef struct {
-  const uint8_t *indices; /* packed; NULL if the chunk is sent whole */
-  const uint8_t *codes;   /* packed, or fp32 for none */
-  const float *table;     /* [bins] in the view; NULL for none */
-  const int64_t *counts;  /* [bins] entries a code, in the view; NULL for none */
-  double norm;            /* over all entries (docs/numerics.md, 5) */
+  const float *table;    /* [bins]; NULL for none */
+  const int64_t *counts; /* [bins] entries a code; NULL for none */
+  double norm;           /* over all entries (docs/numerics.md, 5) */
+  const uint64_t *bands; /* [n_bands] where each band begins in the payload */
+  const uint32_t *codes; /* [n_bands] where its codes or values begin, counted from there */
+  const uint8_t *end;    /* of the section */
+  const struct covi_code_model *model;
+  cov_index_coder index_coder;
 } cov_payload_tensor;
 
-/* A checked payload. Its arrays point into the payload's bytes (borrowed until the view is closed). */
+/* A checked payload. It points into the payload's bytes (borrowed until the view is closed). */
 typedef struct {
   cov_payload_head head;
   const cov_grid *grid;
   const uint8_t *bytes;
   size_t n_bytes;
-  int code_bits;
-  cov_payload_tensor *tensor; /* [grid->n], owned */
-  float *tables;              /* [n * bins], owned */
-  int64_t *counts;            /* [n * bins], owned */
+  cov_payload_tensor *tensor;     /* [grid->n], owned, like all that follows */
+  float *tables;                  /* [n * bins] */
+  int64_t *counts;                /* [n * bins] */
+  struct covi_code_model *models; /* [n] */
+  uint64_t *bands;                /* [grid->n_bands] */
+  uint32_t *codes;                /* [grid->n_bands] */
 } cov_payload_view;
 
 /** Read the header alone, to find out what a payload claims to be. Checks magic, version, lengths and digest, nothing
@@ -105,9 +110,11 @@ typedef struct {
 cov_status cov_payload_peek(const uint8_t *payload, size_t bytes, cov_payload_head *head);
 
 /** Check everything: exact length, digest, header against `expect`, each section's head and lengths, indices strictly
- *  ascending in a chunk and inside it, codes below bins, values finite and at most COV_VALUE_MAX, padding and reserved
- *  fields zero. On success the view is open (cov_payload_close); on failure COV_EREMOTE says why (COV_ENOMEM if memory
- * is short) and the view is empty. Does not verify the signature. */
+ *  ascending in a chunk and inside it, codes below bins and as often as counted, values finite and at most
+ *  COV_VALUE_MAX, padding and reserved fields zero, coded streams as a writer makes them. Decodes everything once,
+ * takes time in proportion to the payload's length and the grid, and memory that follows from the grid alone. On
+ * success the view is open (cov_payload_close); on failure COV_EREMOTE says why (COV_ENOMEM if memory is short) and the
+ * view is empty. Does not verify the signature. */
 cov_status cov_payload_check(const uint8_t *payload, size_t bytes, const cov_payload_expect *expect,
                              cov_payload_view *view);
 void cov_payload_close(cov_payload_view *view);
@@ -120,10 +127,5 @@ void cov_payload_codes(const cov_payload_view *view, int t, int64_t c, uint16_t 
 
 /** A payload that was not accepted goes back into the error feedback: e <- e + decoded at its positions, own bands. */
 void cov_payload_give_back(const cov_payload_view *view, const cov_shard *shard, float *feedback, cov_layout layout);
-
-/** 12-bit packing (protocol 3.7). count must be even and indices < 4096, else COV_EUSAGE. out[3 * count / 2]. */
-cov_status cov_pack12(const uint16_t *index, size_t count, uint8_t *out);
-/** Entries first .. first + n - 1. */
-void cov_unpack12(const uint8_t *packed, int64_t first, int n, uint16_t *index);
 
 #endif

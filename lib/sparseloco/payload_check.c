@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "sparseloco/band.h"
 #include "sparseloco/fixed.h"
 #include "sparseloco/float_env.h"
 #include "sparseloco/format.h"
@@ -73,106 +74,182 @@ static cov_status check_head(const uint8_t *payload, const cov_payload_head *hea
   if (head->quantiser != (int)expect->quant.id || head->bins != expect->quant.bins)
     return REFUSE("quantiser %d with %d bins, not %d with %d", head->quantiser, head->bins, (int)expect->quant.id,
                   expect->quant.bins);
+  if (head->index_coder != COV_INDEX_RICE && head->index_coder != COV_INDEX_SPLIT)
+    return REFUSE("unknown index coder %d", head->index_coder);
   if (head->topk != grid->topk || head->edge != grid->edge)
     return REFUSE("topk %d of edge %d, not %d of %d", head->topk, head->edge, grid->topk, grid->edge);
   if (covi_get(payload + COVI_AT_N_TENSORS, 4) != (uint64_t)grid->n ||
-      covi_get(payload + COVI_AT_N_KEPT, 8) != (uint64_t)grid->n_kept ||
-      covi_get(payload + COVI_AT_CODE_BITS, 2) != (uint64_t)cov_quant_code_bits(head->quantiser, head->bins))
+      covi_get(payload + COVI_AT_N_KEPT, 8) != (uint64_t)grid->n_kept)
     return REFUSE("its counts do not fit its own header");
   return COV_OK;
 }
 
-/* Indices of every chunk: strictly ascending and inside. With k = chunk_elems there are none on the wire. */
-static cov_status check_indices(const cov_grid *grid, int t, const uint8_t *packed) {
-  const cov_grid_tensor *gt = &grid->tensor[t];
-  uint16_t index[COV_CHUNK_ELEMS_MAX];
-  for (int64_t c = 0; c < gt->n_chunks; c++) {
-    cov_unpack12(packed, c * gt->k, gt->k, index);
-    int ascending = 1;
-    for (int i = 1; i < gt->k; i++) ascending &= index[i - 1] < index[i];
-    if (!ascending || index[gt->k - 1] >= gt->chunk_elems)
-      return REFUSE("%s, chunk %lld: indices are not ascending or leave the chunk", grid->params->item[t].name,
-                    (long long)c);
+/* Values of the codes, each allowed; how often each occurs, altogether as often as there are entries. */
+static cov_status check_table(const char *name, int64_t n_kept, int bins, const uint8_t *bytes, float *table,
+                              int64_t *counts) {
+  int64_t sum = 0;
+  for (int b = 0; b < bins; b++) {
+    uint32_t bits = (uint32_t)covi_get(bytes + 4 * b, 4);
+    if (!value_allowed(bits)) return REFUSE("%s: table entry %d is not finite or too large", name, b);
+    table[b] = cov_float_from_bits(bits);
+    counts[b] = (int64_t)covi_get(bytes + 4 * (bins + b), 4);
+    sum += counts[b];
   }
-  if (gt->n_kept % 2 != 0 && ((packed[gt->n_kept / 2 * 3 + 1] >> 4) != 0 || packed[gt->n_kept / 2 * 3 + 2] != 0))
-    return REFUSE("%s: padding of the indices is not zero", grid->params->item[t].name);
+  if (bins > 0 && sum != n_kept)
+    return REFUSE("%s: %lld codes are counted, there are %lld entries", name, (long long)sum, (long long)n_kept);
   return COV_OK;
 }
 
-/* Codes below bins, counted; table entries allowed; norm. */
-static cov_status check_codes(const char *name, const covi_section *s, const uint8_t *packed,
-                              const uint8_t *table_bytes, float *table, int64_t *counts, double *norm) {
-  for (int b = 0; b < s->bins; b++) {
-    uint32_t bits = (uint32_t)covi_get(table_bytes + 4 * b, 4);
-    if (!value_allowed(bits)) return REFUSE("%s: table entry %d is not finite or too large", name, b);
-    table[b] = cov_float_from_bits(bits);
+/* Indices of one band. */
+static cov_status check_indices(const char *name, const cov_grid_tensor *gt, int64_t band, cov_index_coder coder,
+                                const uint8_t **at, const uint8_t *end) {
+  uint16_t index[COV_CHUNK_ELEMS_MAX];
+  covi_index_reader r;
+  int good = covi_index_open(&r, gt, coder, *at, end);
+  for (int64_t x = 0; x < gt->X && good; x++) good = covi_index_next(&r, index);
+  *at = good ? covi_index_close(&r) : NULL;
+  return *at ? COV_OK
+             : REFUSE("%s, band %lld: indices leave their chunk or are not coded as a writer does", name,
+                      (long long)band);
+}
+
+/* Codes of one band: below bins, added to counts. */
+static cov_status check_codes(const char *name, const cov_grid_tensor *gt, int64_t band, const covi_code_model *model,
+                              int64_t *counts, const uint8_t **at, const uint8_t *end) {
+  uint8_t code[COV_CHUNK_ELEMS_MAX];
+  covi_code_reader r;
+  int good = covi_code_open(&r, model, gt->X * gt->k, *at, end);
+  for (int64_t x = 0; x < gt->X && good; x++) {
+    good = covi_code_next(&r, gt->k, code);
+    for (int i = 0; i < gt->k && good; i++) counts[code[i]]++;
   }
-  for (int64_t j = 0; j < (int64_t)s->n_kept; j++) {
-    unsigned code = covi_get_code(packed, j, s->code_bits);
-    if (code >= s->bins) return REFUSE("%s: code %u of %d bins", name, code, s->bins);
-    counts[code]++;
+  *at = good ? covi_code_close(&r) : NULL;
+  return *at ? COV_OK
+             : REFUSE("%s, band %lld: codes are not below %d or not coded as a writer does", name, (long long)band,
+                      model->bins);
+}
+
+/* Where every band of the tensor begins, each one decoded on the way. */
+static cov_status check_bands(const char *name, const cov_grid_tensor *gt, const covi_section *s, const uint8_t *at,
+                              const uint8_t *end, int64_t *counts, const uint8_t *payload, cov_payload_tensor *tensor) {
+  uint64_t *bands = (uint64_t *)tensor->bands;
+  uint32_t *codes = (uint32_t *)tensor->codes;
+  for (int64_t b = 0; b < gt->n_bands; b++) {
+    const uint8_t *first = at;
+    COV_TRY(check_indices(name, gt, b, (cov_index_coder)s->index_coder, &at, end));
+    bands[b] = (uint64_t)(first - payload);
+    codes[b] = (uint32_t)(at - first);
+    if (s->bins > 0) {
+      COV_TRY(check_codes(name, gt, b, tensor->model, counts, &at, end));
+    } else {
+      if (end - at < 4 * gt->X * gt->k) return REFUSE("%s, band %lld: values are missing", name, (long long)b);
+      at += 4 * gt->X * gt->k;
+    }
   }
-  unsigned used_bits = (unsigned)(s->n_kept * s->code_bits % 8);
-  if (used_bits != 0 && packed[s->code_bytes - 1] >> used_bits != 0)
-    return REFUSE("%s: padding of the codes is not zero", name);
+  return at == end ? COV_OK : REFUSE("%s: %lld bytes too many", name, (long long)(end - at));
+}
+
+/* Codes as often as counted; the norm. */
+static cov_status check_counts(const char *name, const cov_payload_tensor *tensor, const int64_t *found, int bins,
+                               double *norm) {
   double sum = 0;
-  for (int b = 0; b < s->bins; b++) {
-    double square = (double)table[b] * (double)table[b];
-    sum += (double)counts[b] * square;
+  for (int b = 0; b < bins; b++) {
+    if (found[b] != tensor->counts[b])
+      return REFUSE("%s: code %d occurs %lld times and is counted %lld times", name, b, (long long)found[b],
+                    (long long)tensor->counts[b]);
+    double square = (double)tensor->table[b] * (double)tensor->table[b];
+    sum += (double)tensor->counts[b] * square;
   }
   *norm = sqrt(sum);
   return COV_OK;
 }
 
+static uint32_t value_bits(const uint8_t *payload, const cov_payload_tensor *tensor, int64_t band, int64_t j) {
+  return (uint32_t)covi_get(payload + tensor->bands[band] + tensor->codes[band] + 4 * j, 4);
+}
+
 /* Values as fp32: allowed; norm in fixed point. */
-static cov_status check_values(const char *name, const covi_section *s, const uint8_t *values, double *norm) {
+static cov_status check_values(const char *name, const cov_grid_tensor *gt, const uint8_t *payload,
+                               const cov_payload_tensor *tensor, double *norm) {
   uint32_t largest = 0;
-  for (uint64_t j = 0; j < s->n_kept; j++) {
-    uint32_t magnitude = (uint32_t)covi_get(values + 4 * j, 4) & COV_MAGNITUDE_MASK;
-    if (magnitude > largest) largest = magnitude;
+  for (int64_t b = 0; b < gt->n_bands; b++) {
+    for (int64_t j = 0; j < gt->X * gt->k; j++) {
+      uint32_t magnitude = value_bits(payload, tensor, b, j) & COV_MAGNITUDE_MASK;
+      if (magnitude > largest) largest = magnitude;
+    }
   }
   if (!value_allowed(largest)) return REFUSE("%s: a value is not finite or too large", name);
   int exponent = cov_fixed_exponent(largest);
   int64_t hi = 0, lo = 0;
-  for (uint64_t j = 0; j < s->n_kept; j++) {
-    uint64_t q = cov_fixed_magnitude((uint32_t)covi_get(values + 4 * j, 4), exponent);
-    hi += (int64_t)((q * q) >> 32);
-    lo += (int64_t)((q * q) & 0xFFFFFFFFu);
+  for (int64_t b = 0; b < gt->n_bands; b++) {
+    for (int64_t j = 0; j < gt->X * gt->k; j++) {
+      uint64_t q = cov_fixed_magnitude(value_bits(payload, tensor, b, j), exponent);
+      hi += (int64_t)((q * q) >> 32);
+      lo += (int64_t)((q * q) & 0xFFFFFFFFu);
+    }
   }
   *norm = cov_fixed_norm(hi, lo, exponent);
   return COV_OK;
 }
 
-static cov_status check_section(const cov_payload_expect *expect, int t, const uint8_t *section,
+/* The head: its length and the coder of the codes are read, all else is compared. `limit`: where sections end. */
+static cov_status check_section_head(const char *name, const uint8_t *section, const uint8_t *limit, covi_section *s) {
+  uint8_t head[COV_PAYLOAD_SECTION_HEAD_BYTES];
+  if (limit - section < (ptrdiff_t)(sizeof head + s->table_bytes)) return REFUSE("it ends before %s", name);
+  s->bytes = covi_get(section, 8);
+  s->coded = section[14];
+  covi_section_write(s, head);
+  if (memcmp(head, section, sizeof head) != 0) return REFUSE("section head of %s", name);
+  if (s->bytes < sizeof head + s->table_bytes || s->bytes > (uint64_t)(limit - section))
+    return REFUSE("the section of %s says that it has %llu bytes", name, (unsigned long long)s->bytes);
+  return COV_OK;
+}
+
+static cov_status check_section(const cov_payload_expect *expect, int t, const uint8_t **at, const uint8_t *limit,
                                 cov_payload_view *view) {
   const char *name = expect->grid->params->item[t].name;
+  const cov_grid_tensor *gt = &expect->grid->tensor[t];
+  const int bins = expect->quant.bins;
   cov_payload_tensor *tensor = &view->tensor[t];
-  covi_section s = covi_section_describe(expect->grid, &expect->quant, t);
-  uint8_t head[COV_PAYLOAD_SECTION_HEAD_BYTES];
-  covi_section_write(&s, head);
-  if (memcmp(head, section, sizeof head) != 0) return REFUSE("section head of %s", name);
-  const uint8_t *table = section + sizeof head, *indices = table + s.table_bytes, *codes = indices + s.index_bytes;
-  const uint8_t *end = codes + s.code_bytes;
-  if (!all_zero(end, (size_t)(section + s.bytes - end))) return REFUSE("padding after %s is not zero", name);
-  if (s.index_coder == COV_INDEX_PACK12) {
-    COV_TRY(check_indices(expect->grid, t, indices));
-    tensor->indices = indices;
-  }
-  tensor->codes = codes;
-  if (s.bins == 0) return check_values(name, &s, codes, &tensor->norm);
-  float *values = view->tables + (size_t)t * s.bins;
-  int64_t *counts = view->counts + (size_t)t * s.bins;
-  tensor->table = values;
-  tensor->counts = counts;
-  return check_codes(name, &s, codes, table, values, counts, &tensor->norm);
+  covi_code_model *model = &view->models[t];
+  int64_t *counts = view->counts + (size_t)t * (size_t)bins, found[COV_BINS_MAX] = {0};
+  float *table = view->tables + (size_t)t * (size_t)bins;
+  covi_section s = covi_section_describe(expect->grid, &expect->quant, (cov_index_coder)view->head.index_coder, t);
+  COV_TRY(check_section_head(name, *at, limit, &s));
+  const uint8_t *bytes = *at + COV_PAYLOAD_SECTION_HEAD_BYTES;
+  *at += s.bytes;
+  COV_TRY(check_table(name, gt->n_kept, bins, bytes, table, counts));
+  covi_code_model_fit(counts, bins, cov_quant_code_bits((int)expect->quant.id, bins), gt->n_bands, gt->X * gt->k, gt->k,
+                      model);
+  if (s.coded != model->coded) return REFUSE("%s: its counts ask for another coding of the codes", name);
+  *tensor = (cov_payload_tensor){.table = bins > 0 ? table : NULL,
+                                 .counts = bins > 0 ? counts : NULL,
+                                 .bands = view->bands + gt->band_first,
+                                 .codes = view->codes + gt->band_first,
+                                 .end = *at,
+                                 .model = model,
+                                 .index_coder = (cov_index_coder)s.index_coder};
+  COV_TRY(check_bands(name, gt, &s, bytes + s.table_bytes, *at, found, view->bytes, tensor));
+  if (bins == 0) return check_values(name, gt, view->bytes, tensor, &tensor->norm);
+  return check_counts(name, tensor, found, bins, &tensor->norm);
 }
 
 static cov_status check_sections(const cov_payload_expect *expect, cov_payload_view *view) {
-  const uint8_t *section = view->bytes + COV_PAYLOAD_HEADER_BYTES;
-  for (int t = 0; t < view->grid->n; t++) {
-    COV_TRY(check_section(expect, t, section, view));
-    section += covi_section_describe(expect->grid, &expect->quant, t).bytes;
-  }
+  const uint8_t *at = view->bytes + COV_PAYLOAD_HEADER_BYTES, *limit = view->bytes + view->n_bytes - COVI_TRAILER_BYTES;
+  for (int t = 0; t < view->grid->n; t++) COV_TRY(check_section(expect, t, &at, limit, view));
+  return at == limit ? COV_OK : REFUSE("%lld bytes follow its last section", (long long)(limit - at));
+}
+
+static cov_status take_view(const cov_payload_expect *expect, cov_payload_view *view) {
+  size_t n = (size_t)expect->grid->n, n_bins = n * (size_t)expect->quant.bins, n_bands = (size_t)expect->grid->n_bands;
+  view->tensor = calloc(n + 1, sizeof *view->tensor);
+  view->tables = calloc(n_bins + 1, sizeof *view->tables);
+  view->counts = calloc(n_bins + 1, sizeof *view->counts);
+  view->models = calloc(n + 1, sizeof *view->models);
+  view->bands = calloc(n_bands + 1, sizeof *view->bands);
+  view->codes = calloc(n_bands + 1, sizeof *view->codes);
+  if (!view->tensor || !view->tables || !view->counts || !view->models || !view->bands || !view->codes)
+    return COV_FAIL(COV_ENOMEM, "view of %zu tensors", n);
   return COV_OK;
 }
 
@@ -181,24 +258,18 @@ cov_status cov_payload_check(const uint8_t *payload, size_t bytes, const cov_pay
   memset(view, 0, sizeof *view);
   COV_TRY(cov_quant_verify(&expect->quant));
   size_t most = cov_payload_bytes_max(expect->grid, &expect->quant);
-  /* The length first: from here on nothing that is read can lie outside. */
-  if (bytes != most) return REFUSE("it has %zu bytes, a payload of this run has %zu", bytes, most);
+  if (bytes > most) return REFUSE("it has %zu bytes, no payload of this run has more than %zu", bytes, most);
   cov_payload_head head;
   COV_TRY(cov_payload_peek(payload, bytes, &head));
   COV_TRY(check_head(payload, &head, expect));
-  size_t n = (size_t)expect->grid->n, n_bins = n * (size_t)expect->quant.bins;
   *view = (cov_payload_view){.head = head, .grid = expect->grid, .bytes = payload, .n_bytes = bytes};
-  view->code_bits = cov_quant_code_bits((int)expect->quant.id, expect->quant.bins);
-  view->tensor = calloc(n + 1, sizeof *view->tensor);
-  view->tables = calloc(n_bins + 1, sizeof *view->tables);
-  view->counts = calloc(n_bins + 1, sizeof *view->counts);
-  cov_status st = COV_OK;
-  if (!view->tensor || !view->tables || !view->counts) COV_FAIL_DONE(COV_ENOMEM, "view of %zu tensors", n);
-  cov_float_env env;
-  cov_float_env_enter(&env);
-  st = check_sections(expect, view);
-  cov_float_env_leave(&env);
-done:
+  cov_status st = take_view(expect, view);
+  if (st == COV_OK) {
+    cov_float_env env;
+    cov_float_env_enter(&env);
+    st = check_sections(expect, view);
+    cov_float_env_leave(&env);
+  }
   if (st != COV_OK) cov_payload_close(view);
   return st;
 }
@@ -207,5 +278,8 @@ void cov_payload_close(cov_payload_view *view) {
   free(view->tensor);
   free(view->tables);
   free(view->counts);
+  free(view->models);
+  free(view->bands);
+  free(view->codes);
   memset(view, 0, sizeof *view);
 }

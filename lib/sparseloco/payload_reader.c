@@ -5,37 +5,49 @@
 #include "sparseloco/float_env.h"
 #include "sparseloco/format.h"
 
-void cov_payload_reader_open(cov_payload_reader *reader, const cov_payload_view *view, int t, int64_t band) {
-  const cov_grid_tensor *gt = &view->grid->tensor[t];
-  *reader = (cov_payload_reader){.view = view, .tensor = &view->tensor[t], .shape = gt, .at = band * gt->X * gt->k};
+/* Stand before the band r->band, if there is one. The view was checked: nothing here can fail. */
+static void open_band(cov_payload_reader *r) {
+  const cov_payload_tensor *tensor = r->tensor;
+  r->chunk = 0;
+  if (r->band >= r->shape->n_bands) return;
+  const uint8_t *band = r->view->bytes + tensor->bands[r->band], *codes = band + tensor->codes[r->band];
+  (void)covi_index_open(&r->index, r->shape, tensor->index_coder, band, codes);
+  if (tensor->table) (void)covi_code_open(&r->code, tensor->model, r->shape->X * r->shape->k, codes, tensor->end);
+  r->values = codes;
 }
 
-static void read_indices(const cov_payload_reader *r, uint16_t *index) {
-  if (r->tensor->indices) {
-    cov_unpack12(r->tensor->indices, r->at, r->shape->k, index);
-  } else {
-    for (int i = 0; i < r->shape->k; i++) index[i] = (uint16_t)i;
-  }
+void cov_payload_reader_open(cov_payload_reader *reader, const cov_payload_view *view, int t, int64_t band) {
+  reader->view = view;
+  reader->tensor = &view->tensor[t];
+  reader->shape = &view->grid->tensor[t];
+  reader->band = band;
+  open_band(reader);
+}
+
+/* Go past the chunk that was read. */
+static inline void pass_chunk(cov_payload_reader *r) {
+  if (++r->chunk < r->shape->X) return;
+  r->band++;
+  open_band(r);
 }
 
 void cov_payload_reader_codes(cov_payload_reader *r, uint16_t *index, uint8_t *code) {
-  read_indices(r, index);
-  for (int i = 0; i < r->shape->k; i++)
-    code[i] = (uint8_t)covi_get_code(r->tensor->codes, r->at + i, r->view->code_bits);
-  r->at += r->shape->k;
+  (void)covi_index_next(&r->index, index);
+  (void)covi_code_next(&r->code, r->shape->k, code);
+  pass_chunk(r);
 }
 
 void cov_payload_reader_values(cov_payload_reader *r, uint16_t *index, float *value) {
   uint8_t code[COV_CHUNK_ELEMS_MAX];
+  int k = r->shape->k;
   if (r->tensor->table) {
     cov_payload_reader_codes(r, index, code);
-    for (int i = 0; i < r->shape->k; i++) value[i] = r->tensor->table[code[i]];
+    for (int i = 0; i < k; i++) value[i] = r->tensor->table[code[i]];
     return;
   }
-  read_indices(r, index);
-  for (int i = 0; i < r->shape->k; i++)
-    value[i] = cov_float_from_bits((uint32_t)covi_get(r->tensor->codes + 4 * (r->at + i), 4));
-  r->at += r->shape->k;
+  (void)covi_index_next(&r->index, index);
+  for (int i = 0; i < k; i++, r->values += 4) value[i] = cov_float_from_bits((uint32_t)covi_get(r->values, 4));
+  pass_chunk(r);
 }
 
 /* A reader before chunk c. */

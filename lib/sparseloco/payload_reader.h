@@ -4,6 +4,7 @@
 #ifndef COVENANT_SPARSELOCO_PAYLOAD_READER_H
 #define COVENANT_SPARSELOCO_PAYLOAD_READER_H
 
+#include "sparseloco/band.h"
 #include "sparseloco/payload.h"
 
 /* Where a reader is. A plain value: copy it to come back to a place. Nothing to close. */
@@ -11,7 +12,10 @@ typedef struct {
   const cov_payload_view *view;     /* borrowed */
   const cov_payload_tensor *tensor; /* borrowed */
   const cov_grid_tensor *shape;     /* borrowed */
-  int64_t at;                       /* first entry of the next chunk, in the tensor's kept space */
+  int64_t band, chunk;              /* of the next chunk: its band, and its place in the band */
+  covi_index_reader index;
+  covi_code_reader code;
+  const uint8_t *values; /* none: of the next chunk */
 } cov_payload_reader;
 
 /** Stand before the first chunk of `band` of tensor t; band = its number of bands: at the end. */

@@ -62,10 +62,38 @@ static void sign1_table(const cov_quant_params *params, const cov_quant_stats *s
   table[1] = stats->scale;
 }
 
+/* Codes by sign and size: 0 negative and large, 1 negative, 2 positive, 3 positive and large. Moments and threshold are
+ * sign1's: the mean magnitude. */
+static void sign2_codes(const cov_quant_params *params, const cov_quant_stats *stats, const float *v, int64_t n,
+                        uint8_t *code) {
+  (void)params;
+  uint32_t threshold = cov_float_bits(stats->scale);
+  for (int64_t i = 0; i < n; i++) {
+    uint32_t bits = cov_float_bits(v[i]), large = (bits & COV_MAGNITUDE_MASK) > threshold;
+    code[i] = (uint8_t)(bits >> 31 ? 1 - large : 2 + large);
+  }
+}
+
+/* Mean magnitude of the entries that have either of two codes, of which `low` is the negative one. */
+static float mean_of_pair(const int64_t *counts, const int64_t *sums, int low, int high, int exponent) {
+  int64_t n = counts[low] + counts[high];
+  return n > 0 ? (float)cov_fixed_mean(sums[high] - sums[low], n, exponent) : 0.0f;
+}
+
+static void sign2_table(const cov_quant_params *params, const cov_quant_stats *stats, const int64_t *counts,
+                        const int64_t *sums, float *table) {
+  (void)params;
+  table[2] = mean_of_pair(counts, sums, 1, 2, stats->exponent);
+  table[3] = mean_of_pair(counts, sums, 0, 3, stats->exponent);
+  table[1] = table[2] > 0 ? -table[2] : 0.0f;
+  table[0] = table[3] > 0 ? -table[3] : 0.0f;
+}
+
 static const cov_quantiser quantisers[] = {
-    {"reference", COV_QUANT_REFERENCE, 3, 1, reference_moments, reference_fit, reference_codes, reference_table},
-    {"sign1", COV_QUANT_SIGN1, 1, 0, sign1_moments, sign1_fit, sign1_codes, sign1_table},
-    {"none", COV_QUANT_NONE, 0, 0, NULL, NULL, NULL, NULL},
+    {"reference", COV_QUANT_REFERENCE, 3, reference_moments, reference_fit, reference_codes, reference_table},
+    {"sign1", COV_QUANT_SIGN1, 1, sign1_moments, sign1_fit, sign1_codes, sign1_table},
+    {"sign2", COV_QUANT_SIGN2, 1, sign1_moments, sign1_fit, sign2_codes, sign2_table},
+    {"none", COV_QUANT_NONE, 0, NULL, NULL, NULL, NULL},
 };
 
 const cov_quantiser *cov_quantiser_get(int id) {
@@ -85,10 +113,25 @@ cov_status cov_quant_verify(const cov_quant_params *params) {
     return COV_OK;
   case COV_QUANT_SIGN1:
     return params->bins == 2 ? COV_OK : COV_FAIL(COV_EUSAGE, "sign1 has 2 bins, not %d", params->bins);
+  case COV_QUANT_SIGN2:
+    return params->bins == 4 ? COV_OK : COV_FAIL(COV_EUSAGE, "sign2 has 4 bins, not %d", params->bins);
   case COV_QUANT_NONE:
     return params->bins == 0 ? COV_OK : COV_FAIL(COV_EUSAGE, "without a quantiser bins is 0, not %d", params->bins);
   }
   return COV_FAIL(COV_EUSAGE, "there is no quantiser number %d", (int)params->id);
+}
+
+int cov_quant_bins(int id, int configured) {
+  switch (id) {
+  case COV_QUANT_REFERENCE:
+    return configured;
+  case COV_QUANT_SIGN1:
+    return 2;
+  case COV_QUANT_SIGN2:
+    return 4;
+  default:
+    return 0;
+  }
 }
 
 int cov_quant_code_bits(int id, int bins) {

@@ -31,6 +31,7 @@ typedef struct {
   float beta;     /* decay of the error feedback */
   float momentum; /* of the outer step; 0: none is kept */
   int clip;
+  cov_index_coder index_coder; /* of what this peer sends */
 } cov_outer_settings;
 
 /** Replace what `combine` does not leave to the configuration. */

@@ -19,7 +19,7 @@ cov_status __wrap_cov_transfer_post(cov_carrier *carrier, int to, const cov_mess
 /* The first section that has indices (a short tensor is sent whole, without). */
 static uint8_t *indexed_section(uint8_t *payload) {
   uint8_t *section = payload + COV_PAYLOAD_HEADER_BYTES;
-  while (section[15] != COV_INDEX_PACK12) section += covi_get(section, 8);
+  while (section[15] == COV_INDEX_ALL) section += covi_get(section, 8);
   return section;
 }
 
@@ -30,7 +30,7 @@ static void seal(uint8_t *payload, size_t n) {
 static void damage(const char *kind, uint8_t *payload, size_t *n, cov_message_head *message,
                    const cov_payload_head *head) {
   uint8_t *section = indexed_section(payload), *table = section + COV_PAYLOAD_SECTION_HEAD_BYTES;
-  uint8_t *indices = table + 4 * (size_t)head->bins;
+  uint8_t *bands = table + 8 * (size_t)head->bins, *end = section + covi_get(section, 8);
   if (strcmp(kind, "length") == 0) {
     *n -= 8;
   } else if (strcmp(kind, "checksum") == 0) {
@@ -44,14 +44,13 @@ static void damage(const char *kind, uint8_t *payload, size_t *n, cov_message_he
     payload[16] ^= 1;
     seal(payload, *n);
   } else if (strcmp(kind, "index") == 0) {
-    memset(indices, 0, 3); /* the first two indices are equal */
+    memset(bands, 0, (size_t)(end - bands)); /* no index ends */
     seal(payload, *n);
   } else if (strcmp(kind, "value") == 0) {
     memset(table, 0xff, 4); /* a bin's value is not a number */
     seal(payload, *n);
   } else if (strcmp(kind, "code") == 0) {
-    uint64_t kept = covi_get(section + 16, 8);
-    indices[(kept + 1) / 2 * 3] = 0xff; /* with 3 bins of 2 bits, 3 is no code */
+    end[-1] ^= 0x10; /* of the codes of the last band */
     seal(payload, *n);
   } else if (strcmp(kind, "signature") == 0) {
     payload[*n - 1] ^= 1;

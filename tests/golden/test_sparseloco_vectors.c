@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "sparse_cases.h"
+#include "sparseloco/original.h"
 #include "sparseloco/outer.h"
 #include "support.h"
 
@@ -78,7 +79,7 @@ static void quantise(const float *v, int n, cov_quant_stats *stats, uint8_t *cod
   *stats = *cov_encoder_stats(encoder, 0);
   size_t piece_bytes = cov_piece_bytes_max(&shard, &p.quant), bytes = cov_payload_bytes_max(&grid, &p.quant);
   uint8_t *piece = malloc(piece_bytes), *payload = malloc(bytes);
-  piece_bytes = cov_encoder_piece(encoder, piece);
+  assert_ok(cov_encoder_piece(encoder, piece, &piece_bytes));
   cov_payload_head head = sparse_head(0);
   cov_payload_expect expect = sparse_expect(&grid, &p.quant);
   cov_payload_view view;

@@ -65,6 +65,7 @@ cov_encoder_params sparse_params_of(cov_quant_id id) {
   cov_encoder_params p = {.quant = {.id = id}, .beta = 0.95f};
   if (id == COV_QUANT_REFERENCE) p.quant.bins = 4, p.quant.range = 6;
   if (id == COV_QUANT_SIGN1) p.quant.bins = 2;
+  if (id == COV_QUANT_SIGN2) p.quant.bins = 4;
   return p;
 }
 
@@ -154,7 +155,7 @@ static cov_status run_shard(shard_job *job) {
   cov_reducer reducer = {.reduce = reduce_threads, .context = job->reduction};
   COV_TRY_DONE(cov_encoder_encode(encoder, job->theta, job->theta_end, own, job->G > 1 ? &reducer : NULL));
   job->piece = must(malloc(cov_piece_bytes_max(&shard, &job->params->quant)));
-  job->piece_bytes = cov_encoder_piece(encoder, job->piece);
+  COV_TRY_DONE(cov_encoder_piece(encoder, job->piece, &job->piece_bytes));
 done:
   if (own != job->feedback) {
     cov_shard_copy(&shard, job->feedback, COV_LAYOUT_SPAN, own, COV_LAYOUT_SHARD);
@@ -235,7 +236,8 @@ uint8_t *sparse_by_hand(const cov_grid *grid, const cov_quant_params *quant, con
   cov_shard shard;
   assert_ok(cov_shard_create(grid, 0, 1, &shard));
   uint8_t *piece = must(malloc(cov_piece_bytes_max(&shard, quant)));
-  size_t piece_bytes = cov_piece_write(&shard, quant, content, piece);
+  size_t piece_bytes;
+  assert_ok(cov_piece_write(&shard, quant, content, piece, &piece_bytes));
   uint8_t *payload = must(malloc(cov_payload_bytes_max(grid, quant)));
   assert_ok(cov_payload_write(grid, quant, head, 1, piece, piece_bytes, payload, bytes));
   free(piece);

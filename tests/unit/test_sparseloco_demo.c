@@ -45,7 +45,8 @@ static uint8_t *send(int topk, float *feedback, cov_payload_view *view) {
   assert_ok(cov_encoder_encode(encoder, demo.zero, demo.coefficients, feedback, NULL));
   uint8_t *piece = malloc(cov_piece_bytes_max(&shard, &p.quant)),
           *payload = malloc(cov_payload_bytes_max(&grid, &p.quant));
-  size_t piece_bytes = cov_encoder_piece(encoder, piece);
+  size_t piece_bytes;
+  assert_ok(cov_encoder_piece(encoder, piece, &piece_bytes));
   assert_ok(cov_payload_write(&grid, &p.quant, &head, 1, piece, piece_bytes, payload, &bytes));
   free(piece);
   cov_encoder_destroy(&encoder);

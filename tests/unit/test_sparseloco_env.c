@@ -41,7 +41,8 @@ static void run_round(cov_quant_id id, float scale, const cov_grid *grid, const 
   unsigned before = _mm_getcsr();
   _mm_setcsr(before | mode);
   cov_status encoded = cov_encoder_encode(encoder, theta, end, r->feedback, NULL);
-  size_t piece_bytes = cov_encoder_piece(encoder, piece);
+  size_t piece_bytes;
+  assert_ok(cov_encoder_piece(encoder, piece, &piece_bytes));
   cov_status written = cov_payload_write(grid, &p.quant, &head, 1, piece, piece_bytes, r->payload, &r->bytes);
   cov_status checked = cov_payload_check(r->payload, r->bytes, &expect, &view);
   cov_status stepped = COV_EBUG;
@@ -64,7 +65,7 @@ static void run_round(cov_quant_id id, float scale, const cov_grid *grid, const 
 
 static void flushing_to_zero_changes_nothing(void **state) {
   (void)state;
-  static const cov_quant_id quantisers[] = {COV_QUANT_REFERENCE, COV_QUANT_SIGN1, COV_QUANT_NONE};
+  static const cov_quant_id quantisers[] = {COV_QUANT_REFERENCE, COV_QUANT_SIGN1, COV_QUANT_SIGN2, COV_QUANT_NONE};
   static const float scales[] = {1e-41f, 1e-39f, 2e-38f, 0.1f};
   cov_params params;
   cov_grid grid;
@@ -72,7 +73,7 @@ static void flushing_to_zero_changes_nothing(void **state) {
   sparse_params(&params, sparse_mixed, sparse_n_mixed);
   assert_ok(cov_grid_create(&params, 16, 24, &grid));
   assert_ok(cov_shard_create(&grid, 0, 1, &shard));
-  for (int q = 0; q < 3; q++) {
+  for (int q = 0; q < 4; q++) {
     for (int s = 0; s < 4; s++) {
       result plain, flushed, rounded;
       run_round(quantisers[q], scales[s], &grid, &shard, 0, &plain);

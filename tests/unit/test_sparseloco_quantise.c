@@ -158,6 +158,31 @@ static void sign1_has_one_magnitude(void **state) {
   assert_true(table[1] == 2.0f && table[0] == -2.0f);
 }
 
+/* Large: above the mean magnitude. The magnitudes are means of their own. */
+static void sign2_has_two_magnitudes(void **state) {
+  (void)state;
+  const cov_quantiser *q = cov_quantiser_get(COV_QUANT_SIGN2);
+  cov_quant_params params = {.id = COV_QUANT_SIGN2, .bins = 4};
+  static const float v[8] = {1.0f, -2.0f, 3.0f, -0.0f, 0.0f, -6.0f, 4.0f, 8.0f}; /* mean magnitude 3 */
+  static const uint8_t want[8] = {2, 1, 2, 1, 2, 0, 3, 3};
+  uint8_t code[8];
+  float table[4];
+  int64_t words = 0, counts[4] = {0}, sums[4] = {0};
+  cov_quant_stats stats = {.n = 8, .exponent = cov_fixed_exponent(cov_float_bits(8.0f))};
+  q->moments(v, 8, stats.exponent, &words);
+  q->fit(&params, &words, &stats);
+  assert_true(stats.scale == 3.0f);
+  q->codes(&params, &stats, v, 8, code);
+  assert_memory_equal(code, want, sizeof want);
+  cov_quant_count(v, code, 8, stats.exponent, 4, counts, sums);
+  q->table(&params, &stats, counts, sums, table);
+  assert_true(table[3] == 6.0f && table[0] == -6.0f); /* 6, 4, 8 */
+  assert_true(fabsf(table[2] - 1.2f) < 1e-7f && table[1] == -table[2]);
+  memset(counts, 0, sizeof counts), memset(sums, 0, sizeof sums);
+  q->table(&params, &stats, counts, sums, table);
+  for (int b = 0; b < 4; b++) assert_true(cov_float_bits(table[b]) == 0);
+}
+
 static void parameters_are_checked(void **state) {
   (void)state;
   cov_quant_params p = {.id = COV_QUANT_REFERENCE, .bins = 1, .range = 6};
@@ -185,6 +210,7 @@ int main(void) {
       cmocka_unit_test(reference_table_is_the_mean_of_each_bin),
       cmocka_unit_test(degenerate_tensors_have_scale_one),
       cmocka_unit_test(sign1_has_one_magnitude),
+      cmocka_unit_test(sign2_has_two_magnitudes),
       cmocka_unit_test(parameters_are_checked),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,8 +10,8 @@
 #include "support.h"
 
 enum { N_PEERS = 5 };
-static const cov_quant_id quantisers[] = {COV_QUANT_REFERENCE, COV_QUANT_SIGN1, COV_QUANT_NONE};
-static const int shards_tried[] = {1, 2, 3, 4, 7};
+static const cov_quant_id quantisers[] = {COV_QUANT_REFERENCE, COV_QUANT_SIGN1, COV_QUANT_SIGN2, COV_QUANT_NONE};
+static const int shards_tried[] = {1, 2, 3, 4, 5, 6, 7, 8};
 
 static cov_params params;
 static cov_grid grid;
@@ -32,10 +32,11 @@ static int tear_down(void **state) {
 }
 
 /* Two rounds on G shards: the second starts from the first one's feedback. Returns the second payload. */
-static uint8_t *two_rounds(cov_quant_id id, int G, cov_layout feedback_layout, uint32_t peer, float **feedback,
-                           size_t *bytes) {
+static uint8_t *two_rounds(cov_quant_id id, cov_index_coder coder, int G, cov_layout feedback_layout, uint32_t peer,
+                           float **feedback, size_t *bytes) {
   cov_encoder_params p = sparse_params_of(id);
   p.feedback_layout = feedback_layout;
+  p.index_coder = coder;
   float *theta = sparse_random(&params, 1, 0.1f, 4), *end = sparse_random(&params, 50 + peer, 0.1f, 4);
   float *e = sparse_random(&params, 90 + peer, 0.01f, 6);
   cov_payload_head head = sparse_head(peer);
@@ -52,14 +53,16 @@ static uint8_t *two_rounds(cov_quant_id id, int G, cov_layout feedback_layout, u
 
 static void payload_does_not_depend_on_shards(void **state) {
   (void)state;
-  for (int q = 0; q < 3; q++) {
+  for (int i = 0; i < 8; i++) {
+    cov_quant_id id = quantisers[i / 2];
+    cov_index_coder coder = i % 2 ? COV_INDEX_SPLIT : COV_INDEX_RICE;
     float *want_e, *e;
     size_t want_bytes, bytes;
-    uint8_t *want = two_rounds(quantisers[q], 1, COV_LAYOUT_SPAN, 3, &want_e, &want_bytes);
+    uint8_t *want = two_rounds(id, coder, 1, COV_LAYOUT_SPAN, 3, &want_e, &want_bytes);
     for (size_t g = 0; g < sizeof shards_tried / sizeof *shards_tried; g++) {
       for (int layout = 0; layout < 2; layout++) {
         cov_layout l = layout ? COV_LAYOUT_SHARD : COV_LAYOUT_SPAN;
-        uint8_t *payload = two_rounds(quantisers[q], shards_tried[g], l, 3, &e, &bytes);
+        uint8_t *payload = two_rounds(id, coder, shards_tried[g], l, 3, &e, &bytes);
         assert_int_equal(bytes, want_bytes);
         assert_memory_equal(payload, want, bytes);
         assert_memory_equal(e, want_e, span_bytes);
@@ -75,7 +78,7 @@ static void payload_does_not_depend_on_shards(void **state) {
 /* e_new and what was sent add up to beta * e_old + delta, in exactly the specified operations. */
 static void feedback_is_conserved(void **state) {
   (void)state;
-  for (int q = 0; q < 3; q++) {
+  for (int q = 0; q < 4; q++) {
     cov_encoder_params p = sparse_params_of(quantisers[q]);
     cov_payload_head head = sparse_head(1);
     cov_payload_expect expect = sparse_expect(&grid, &p.quant);
@@ -118,7 +121,7 @@ static void feedback_is_conserved(void **state) {
 
 static void give_back_returns_what_was_sent(void **state) {
   (void)state;
-  for (int q = 0; q < 3; q++) {
+  for (int q = 0; q < 4; q++) {
     cov_encoder_params p = sparse_params_of(quantisers[q]);
     cov_payload_head head = sparse_head(1);
     cov_payload_expect expect = sparse_expect(&grid, &p.quant);
@@ -163,7 +166,8 @@ static void make_peers(peers *p, cov_quant_id id) {
   for (int i = 0; i < N_PEERS; i++) {
     float *e;
     size_t bytes;
-    p->payload[i] = two_rounds(id, 2, COV_LAYOUT_SPAN, (uint32_t)(2 + 3 * i), &e, &bytes);
+    p->payload[i] =
+        two_rounds(id, i % 2 ? COV_INDEX_SPLIT : COV_INDEX_RICE, 2, COV_LAYOUT_SPAN, (uint32_t)(2 + 3 * i), &e, &bytes);
     assert_ok(cov_payload_check(p->payload[i], bytes, &expect, &p->view[i]));
     p->set[i] = &p->view[i];
     free(e);
@@ -214,7 +218,7 @@ static float *step_naively(const peers *p, float alpha, int mean, int clip, cons
 static void step_does_not_depend_on_shards_or_order(void **state) {
   (void)state;
   static const int orders[][N_PEERS] = {{0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {2, 0, 4, 1, 3}};
-  for (int q = 0; q < 3; q++) {
+  for (int q = 0; q < 4; q++) {
     peers p;
     make_peers(&p, quantisers[q]);
     float *theta = sparse_random(&params, 1, 0.1f, 4);
@@ -293,7 +297,7 @@ static void numeric_errors_change_nothing(void **state) {
   for (size_t i = 0; i < sizeof poison / sizeof *poison; i++) {
     for (int where = 0; where < 3; where++) {
       for (int G = 1; G <= 4; G += 3) {
-        cov_encoder_params p = sparse_params_of(quantisers[i % 3]);
+        cov_encoder_params p = sparse_params_of(quantisers[i % 4]);
         cov_payload_head head = sparse_head(1);
         float *x[3];
         for (int j = 0; j < 3; j++) x[j] = sparse_random(&params, 7 + (uint64_t)j, 0.1f, 2);
@@ -337,7 +341,7 @@ static void bad_theta_is_named(void **state) {
 
 static void a_round_of_zeros_is_a_payload_of_zeros(void **state) {
   (void)state;
-  for (int q = 0; q < 3; q++) {
+  for (int q = 0; q < 4; q++) {
     cov_encoder_params p = sparse_params_of(quantisers[q]);
     cov_payload_head head = sparse_head(1);
     cov_payload_expect expect = sparse_expect(&grid, &p.quant);

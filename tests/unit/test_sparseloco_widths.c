@@ -305,7 +305,7 @@ static void hashes_agree(void **state) {
 /* Two rounds of five peers: payloads, error feedback, parameters and state hash, by any width and number of threads. */
 static void rounds_agree(void **state) {
   (void)state;
-  static const cov_quant_id quantisers[] = {COV_QUANT_REFERENCE, COV_QUANT_SIGN1, COV_QUANT_NONE};
+  static const cov_quant_id quantisers[] = {COV_QUANT_REFERENCE, COV_QUANT_SIGN1, COV_QUANT_SIGN2, COV_QUANT_NONE};
   static const char *const all[] = {"plain", "avx2", "avx512"};
   static const int threads[] = {1, 2, 3, 7};
   cov_params params;
@@ -313,7 +313,7 @@ static void rounds_agree(void **state) {
   sparse_params(&params, sparse_mixed, sparse_n_mixed);
   assert_ok(cov_grid_create(&params, 64, 64, &grid));
   size_t span_bytes = (size_t)params.span * sizeof(float);
-  for (int q = 0; q < 3; q++) {
+  for (int q = 0; q < 4; q++) {
     for (int kind = 0; kind < 3; kind++) {
       uint8_t *want = NULL, want_hash[32];
       float *want_e = NULL;

@@ -1,0 +1,50 @@
+/* Streams of bits, least significant bit first: bit i of a stream is bit i mod 8 of byte i / 8 (docs/payload.md).
+ * Reads fetch 8 bytes at once and may touch up to 8 bytes behind the last one that counts; in a payload the trailer
+ * lies there, so they stay inside its memory. Not part of the public interface. All functions are Local. */
+#ifndef COVENANT_SPARSELOCO_BITS_H
+#define COVENANT_SPARSELOCO_BITS_H
+
+#include <stdint.h>
+#include <string.h>
+
+/** 8 bytes as a little-endian number. */
+static inline uint64_t covi_load64(const uint8_t *at) {
+  uint64_t x;
+  memcpy(&x, at, sizeof x);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  x = __builtin_bswap64(x);
+#endif
+  return x;
+}
+
+/** n <= 32 bits at bit `bit`. */
+static inline uint32_t covi_bits_get(const uint8_t *stream, uint64_t bit, int n) {
+  return (uint32_t)(covi_load64(stream + bit / 8) >> bit % 8 & ((UINT64_C(1) << n) - 1));
+}
+
+typedef struct {
+  uint8_t *at;      /* next whole byte */
+  uint64_t pending; /* bits not written yet, fewer than 8 between calls */
+  int n_pending;
+} covi_bit_writer;
+
+/** Append the n <= 32 low bits of value, the others of which are zero. */
+static inline void covi_bits_put(covi_bit_writer *w, uint32_t value, int n) {
+  w->pending |= (uint64_t)value << w->n_pending;
+  w->n_pending += n;
+  while (w->n_pending >= 8) {
+    *w->at++ = (uint8_t)w->pending;
+    w->pending >>= 8;
+    w->n_pending -= 8;
+  }
+}
+
+/** Fill the last byte with zeros; returns the end. */
+static inline uint8_t *covi_bits_end(covi_bit_writer *w) {
+  if (w->n_pending > 0) *w->at++ = (uint8_t)w->pending;
+  w->n_pending = 0;
+  w->pending = 0;
+  return w->at;
+}
+
+#endif

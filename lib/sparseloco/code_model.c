@@ -1,0 +1,176 @@
+#include "sparseloco/code_model.h"
+
+#include <string.h>
+
+#include "sparseloco/bits.h"
+
+enum { PARTS = 1 << COVI_CODE_BITS };
+
+/* log2(x) in units of 2^-16, rounded down, by squaring: integers only, because writers and readers decide by it. */
+static uint32_t log2_fixed(uint32_t x) {
+  int whole = 31 - __builtin_clz(x);
+  uint64_t y = (uint64_t)x << (31 - whole); /* 2^31 <= y < 2^32 */
+  uint32_t result = (uint32_t)whole;
+  for (int i = 0; i < 16; i++) {
+    y = (y * y) >> 31;
+    uint32_t bit = (uint32_t)(y >> 32);
+    y >>= bit;
+    result = result << 1 | bit;
+  }
+  return result;
+}
+
+/* Parts of each code, at least one where there is a code at all; the rounding is settled with the most frequent. */
+static void fit_parts(const int64_t *counts, int bins, int64_t n, uint16_t *parts) {
+  int64_t left = PARTS;
+  for (int b = 0; b < bins; b++) {
+    int64_t share = n > 0 ? counts[b] * PARTS / n : 0;
+    parts[b] = (uint16_t)(counts[b] > 0 && share == 0 ? 1 : share);
+    left -= parts[b];
+  }
+  while (left != 0) {
+    int most = 0;
+    for (int b = 1; b < bins; b++) {
+      if (parts[b] > parts[most]) most = b;
+    }
+    int64_t step = left > 0 ? left : -1; /* one at a time downwards: the most frequent changes */
+    parts[most] = (uint16_t)(parts[most] + step);
+    left -= step;
+  }
+}
+
+void covi_code_model_fit(const int64_t *counts, int bins, int raw_bits, int64_t n_bands, int64_t band_codes, int k,
+                         covi_code_model *model) {
+  uint16_t parts[COV_BINS_MAX];
+  *model = (covi_code_model){.bins = bins, .raw_bits = raw_bits};
+  if (bins == 0) return;
+  model->lanes = band_codes >= COVI_LANES_FROM_CODES && k % COVI_LANES_MOST == 0 ? COVI_LANES_MOST : 1;
+  fit_parts(counts, bins, n_bands * band_codes, parts);
+  uint64_t cost = 0, raw = (uint64_t)(n_bands * band_codes) * (uint64_t)raw_bits << 16;
+  for (int b = 0; b < bins; b++) {
+    model->start[b + 1] = (uint16_t)(model->start[b] + parts[b]);
+    if (counts[b] > 0) cost += (uint64_t)counts[b] * ((COVI_CODE_BITS << 16) - log2_fixed(parts[b]));
+  }
+  cost += (uint64_t)n_bands * (uint64_t)(24 * model->lanes) << 16; /* starting states, rounding to words */
+  model->coded = cost < raw;
+}
+
+size_t covi_code_bytes_max(int bins, int raw_bits, int64_t n_bands, int64_t band_codes) {
+  size_t raw = (size_t)n_bands * (((size_t)band_codes * (size_t)raw_bits + 7) / 8);
+  if (bins == 0) return raw;
+  /* Coded, the frequencies promise less than raw; a state that is rounded down costs at most log2(17/16) < 1/8 bit a
+   * code more. */
+  return raw + (size_t)n_bands * (4 * COVI_LANES_MOST + 2) + (size_t)(n_bands * band_codes) / 64 + 1;
+}
+
+size_t covi_code_band_bytes_max(int raw_bits, int64_t band_codes) {
+  size_t raw = ((size_t)band_codes * (size_t)raw_bits + 7) / 8;
+  size_t coded = 2 * (size_t)band_codes + 4 * COVI_LANES_MOST;
+  return raw > coded ? raw : coded;
+}
+
+/* Backwards into the far end of what the band may take, then to its place. */
+static uint8_t *write_coded(const covi_code_model *m, const uint8_t *code, int64_t n, uint8_t *out) {
+  uint8_t *end = out + covi_code_band_bytes_max(m->raw_bits, n), *at = end;
+  uint32_t state[COVI_LANES_MOST];
+  for (int l = 0; l < m->lanes; l++) state[l] = COVI_RANS_START;
+  for (int64_t i = n - 1; i >= 0; i--) {
+    uint32_t start = m->start[code[i]], freq = m->start[code[i] + 1] - start;
+    int l = (int)(i % m->lanes);
+    state[l] = covi_rans_put(state[l], start, freq, COVI_CODE_BITS, &at);
+  }
+  for (int l = m->lanes - 1; l >= 0; l--) covi_rans_state_put(state[l], at -= 4);
+  memmove(out, at, (size_t)(end - at));
+  return out + (end - at);
+}
+
+uint8_t *covi_code_write(const covi_code_model *m, const uint8_t *code, int64_t n, uint8_t *out) {
+  if (m->coded) return write_coded(m, code, n, out);
+  covi_bit_writer w = {.at = out};
+  for (int64_t i = 0; i < n; i++) covi_bits_put(&w, code[i], m->raw_bits);
+  return covi_bits_end(&w);
+}
+
+int covi_code_open(covi_code_reader *r, const covi_code_model *model, int64_t n, const uint8_t *at,
+                   const uint8_t *end) {
+  *r = (covi_code_reader){.model = model, .words = {.at = at, .end = end}};
+  if (!model->coded) {
+    r->raw = at;
+    return (size_t)(end - at) >= ((size_t)n * (size_t)model->raw_bits + 7) / 8;
+  }
+  if (end - at < 4 * model->lanes) return 0;
+  for (int l = 0; l < model->lanes; l++) {
+    r->state[l] = covi_rans_state_get(r->words.at);
+    r->words.at += 4;
+    if (r->state[l] < COVI_RANS_START) return 0;
+  }
+  return 1;
+}
+
+/* The code that has this part. */
+static inline uint32_t code_of_part(const covi_code_model *m, uint32_t part) {
+  if (m->bins == 4) return (uint32_t)(part >= m->start[1]) + (part >= m->start[2]) + (part >= m->start[3]);
+  int low = 0, high = m->bins;
+  while (high - low > 1) {
+    int middle = (low + high) / 2;
+    if (part >= m->start[middle]) low = middle;
+    else high = middle;
+  }
+  return (uint32_t)low;
+}
+
+static inline uint32_t take_code(const covi_code_model *m, uint32_t *state, covi_rans_words *words) {
+  uint32_t code = code_of_part(m, covi_rans_part(*state, COVI_CODE_BITS));
+  uint32_t start = m->start[code], freq = m->start[code + 1] - start;
+  *state = covi_rans_pass(*state, start, freq, COVI_CODE_BITS, words);
+  return code;
+}
+
+static int next_coded(covi_code_reader *r, int n, uint8_t *code) {
+  const covi_code_model *m = r->model;
+  covi_rans_words words = r->words;
+  int i = 0;
+  if (m->lanes == COVI_LANES_MOST && n % COVI_LANES_MOST == 0) {
+    uint32_t a = r->state[0], b = r->state[1], c = r->state[2], d = r->state[3];
+    for (; i < n; i += COVI_LANES_MOST) {
+      code[i] = (uint8_t)take_code(m, &a, &words);
+      code[i + 1] = (uint8_t)take_code(m, &b, &words);
+      code[i + 2] = (uint8_t)take_code(m, &c, &words);
+      code[i + 3] = (uint8_t)take_code(m, &d, &words);
+    }
+    r->state[0] = a, r->state[1] = b, r->state[2] = c, r->state[3] = d;
+  } else {
+    uint32_t a = r->state[0];
+    for (; i < n; i++) code[i] = (uint8_t)take_code(m, &a, &words);
+    r->state[0] = a;
+  }
+  r->words = words;
+  return !words.overrun;
+}
+
+static int next_raw(covi_code_reader *r, int n, uint8_t *code) {
+  int bits = r->model->raw_bits;
+  uint32_t largest = 0;
+  for (int i = 0; i < n; i++) {
+    uint32_t x = covi_bits_get(r->raw, r->bit + (uint64_t)(i * bits), bits);
+    code[i] = (uint8_t)x;
+    largest = x > largest ? x : largest;
+  }
+  r->bit += (uint64_t)(n * bits);
+  return largest < (uint32_t)r->model->bins;
+}
+
+int covi_code_next(covi_code_reader *r, int n, uint8_t *code) {
+  return r->raw ? next_raw(r, n, code) : next_coded(r, n, code);
+}
+
+const uint8_t *covi_code_close(const covi_code_reader *r) {
+  if (r->raw) {
+    const uint8_t *end = r->raw + (r->bit + 7) / 8;
+    return r->bit % 8 != 0 && end[-1] >> r->bit % 8 != 0 ? NULL : end;
+  }
+  for (int l = 0; l < r->model->lanes; l++) {
+    if (r->state[l] != COVI_RANS_START) return NULL;
+  }
+  return r->words.overrun ? NULL : r->words.at;
+}

@@ -1,0 +1,54 @@
+/* How the codes of a tensor are written: as they are, or entropy coded with the frequencies of this tensor.
+ *
+ * The counts of all codes are in the section, so writer and reader derive the same probabilities (parts of 2^12) and
+ * the same choice: entropy coding where the counts say that it is shorter. Each band is coded on its own, with one
+ * state, or with four taking turns where a band has enough codes to pay for their start; four can be decoded at once.
+ * Not part of the public interface. All functions are Local. */
+#ifndef COVENANT_SPARSELOCO_CODE_MODEL_H
+#define COVENANT_SPARSELOCO_CODE_MODEL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "sparseloco/quantise.h"
+#include "sparseloco/rans.h"
+
+enum { COVI_CODE_BITS = 12, COVI_LANES_MOST = 4, COVI_LANES_FROM_CODES = 4096 };
+
+/* Of one tensor. */
+typedef struct covi_code_model {
+  uint16_t start[COV_BINS_MAX + 1]; /* first part of each code; [bins]: all parts */
+  int bins;
+  int raw_bits; /* bits a code as it is */
+  int coded;    /* 1: entropy coded */
+  int lanes;    /* states that take turns */
+} covi_code_model;
+
+/** From the counts of n_bands bands of band_codes codes in chunks of k. */
+void covi_code_model_fit(const int64_t *counts, int bins, int raw_bits, int64_t n_bands, int64_t band_codes, int k,
+                         covi_code_model *model);
+/** What the bands of a tensor together do not exceed, however its codes are distributed. */
+size_t covi_code_bytes_max(int bins, int raw_bits, int64_t n_bands, int64_t band_codes);
+/** What a single band does not exceed. */
+size_t covi_code_band_bytes_max(int raw_bits, int64_t band_codes);
+/** Write the n codes of a band; returns the end. */
+uint8_t *covi_code_write(const covi_code_model *model, const uint8_t *code, int64_t n, uint8_t *out);
+
+/* Before a chunk of a band. */
+typedef struct {
+  const covi_code_model *model;
+  const uint8_t *raw; /* not coded: the band, and where in it; else NULL */
+  uint64_t bit;
+  uint32_t state[COVI_LANES_MOST];
+  int lane; /* whose turn it is */
+  covi_rans_words words;
+} covi_code_reader;
+
+/** Returns 0 if the band of n codes cannot end before `end`. */
+int covi_code_open(covi_code_reader *r, const covi_code_model *model, int64_t n, const uint8_t *at, const uint8_t *end);
+/** The next n codes, each below bins; 0 if one is not, or there are no bytes left. */
+int covi_code_next(covi_code_reader *r, int n, uint8_t *code);
+/** The end of the band after its last code; NULL if these are not the bytes that the writer makes of its codes. */
+const uint8_t *covi_code_close(const covi_code_reader *r);
+
+#endif

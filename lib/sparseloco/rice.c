@@ -1,0 +1,107 @@
+#include "sparseloco/rice.h"
+
+#include "sparseloco/bits.h"
+
+static uint32_t longest_quotients(int k, int n, int b) {
+  return (uint32_t)(k + ((n - k) >> b));
+}
+
+int covi_rice_parameter(int k, int n) {
+  int best = 0;
+  uint32_t least = UINT32_MAX;
+  for (int b = 0; b < 12; b++) {
+    uint32_t bits = (uint32_t)(k * b) + longest_quotients(k, n, b);
+    if (bits < least) {
+      least = bits;
+      best = b;
+    }
+  }
+  return best;
+}
+
+size_t covi_rice_bytes_max(int64_t n_chunks, int k, int n) {
+  int b = covi_rice_parameter(k, n);
+  return ((size_t)n_chunks * (size_t)(k * b) + 7) / 8 + ((size_t)n_chunks * longest_quotients(k, n, b) + 7) / 8;
+}
+
+uint8_t *covi_rice_write(const uint16_t *index, int64_t n_chunks, int k, int n, uint8_t *out) {
+  int b = covi_rice_parameter(k, n);
+  uint32_t mask = (1u << b) - 1;
+  covi_bit_writer w = {.at = out};
+  for (int64_t c = 0; c < n_chunks; c++) {
+    int previous = -1;
+    for (int i = 0; i < k; i++) {
+      uint32_t gap = (uint32_t)(index[c * k + i] - previous - 1);
+      covi_bits_put(&w, gap & mask, b);
+      previous = index[c * k + i];
+    }
+  }
+  w = (covi_bit_writer){.at = covi_bits_end(&w)};
+  for (int64_t c = 0; c < n_chunks; c++) {
+    int previous = -1;
+    for (int i = 0; i < k; i++) {
+      uint32_t zeros = (uint32_t)(index[c * k + i] - previous - 1) >> b;
+      for (; zeros > 31; zeros -= 31) covi_bits_put(&w, 0, 31);
+      covi_bits_put(&w, 1u << zeros, (int)zeros + 1);
+      previous = index[c * k + i];
+    }
+  }
+  return covi_bits_end(&w);
+}
+
+int covi_rice_open(covi_rice_reader *r, int64_t n_chunks, int k, int n, const uint8_t *at, const uint8_t *end) {
+  int b = covi_rice_parameter(k, n);
+  size_t low_bytes = ((size_t)n_chunks * (size_t)(k * b) + 7) / 8;
+  if ((size_t)(end - at) < low_bytes) return 0;
+  uint64_t unused = (uint64_t)low_bytes * 8 - (uint64_t)n_chunks * (uint64_t)(k * b);
+  if (unused > 0 && at[low_bytes - 1] >> (8 - unused) != 0) return 0;
+  *r = (covi_rice_reader){
+      .low = at, .unary = at + low_bytes, .end = end, .k = k, .n = n, .b = b, .longest = longest_quotients(k, n, b)};
+  return 1;
+}
+
+/* Sum of the quotients up to each of the next k ones; 0 if they do not end within `limit` bits. */
+static inline int read_quotients(covi_rice_reader *r, int k, uint64_t limit, uint16_t *sum) {
+  uint64_t at = 0; /* bits from the start of the chunk */
+  int i = 0;
+  while (at < limit) {
+    uint64_t bit = r->unary_bit + at, word = covi_load64(r->unary + bit / 8) >> bit % 8;
+    while (word != 0) {
+      uint64_t one = at + (uint64_t)__builtin_ctzll(word);
+      sum[i] = (uint16_t)(one - (uint64_t)i);
+      word &= word - 1;
+      if (++i < k) continue;
+      r->unary_bit += one + 1;
+      return one < limit;
+    }
+    at += 64 - bit % 8;
+  }
+  return 0;
+}
+
+static inline int next_chunk(covi_rice_reader *r, int k, int b, uint16_t *index) {
+  uint64_t left = 8 * (uint64_t)(r->end - r->unary) - r->unary_bit;
+  uint16_t low[4096];
+  if (!read_quotients(r, k, left < r->longest ? left : r->longest, index)) return 0;
+  for (int i = 0; i < k; i++) low[i] = (uint16_t)covi_bits_get(r->low, r->low_bit + (uint64_t)(i * b), b);
+  r->low_bit += (uint64_t)(k * b);
+  uint32_t lows = 0, last = 0;
+  for (int i = 0; i < k; i++) {
+    lows += low[i];
+    last = ((uint32_t)index[i] << b) + lows + (uint32_t)i;
+    index[i] = (uint16_t)last;
+  }
+  return last < (uint32_t)r->n;
+}
+
+int covi_rice_next(covi_rice_reader *r, uint16_t *index) {
+  if (r->k == 64 && r->b == 5) return next_chunk(r, 64, 5, index); /* the usual shape: loops of a known length */
+  return next_chunk(r, r->k, r->b, index);
+}
+
+const uint8_t *covi_rice_close(const covi_rice_reader *r) {
+  const uint8_t *end = r->unary + (r->unary_bit + 7) / 8;
+  if (end > r->end) return NULL;
+  unsigned used = (unsigned)(r->unary_bit % 8);
+  return used != 0 && end[-1] >> used != 0 ? NULL : end;
+}
