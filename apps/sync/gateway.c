@@ -10,6 +10,7 @@
 #include "base/memory.h"
 #include "comm/stop.h"
 #include "exchange/carrier_world.h"
+#include "sync/difference.h"
 #include "sync/gateway_messages.h"
 #include "sync/gateway_payloads.h"
 #include "sync/notice.h"
@@ -79,6 +80,10 @@ static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) 
   case COV_MESSAGE_SAVED:
     if (event->head.round <= (uint64_t)gw->round + 1) from->saved = (int64_t)event->head.round;
     return COV_OK;
+  case COV_MESSAGE_ASK_TENSORS:
+    return gw->ledger ? cov_difference_serve(gw, event->peer, event->bytes, event->n_bytes) : COV_OK;
+  case COV_MESSAGE_TENSORS:
+    return cov_difference_take(gw, event->bytes, event->n_bytes);
   default:
     return COV_FAIL(COV_EREMOTE, "message type %" PRIu32 " is unknown", event->head.type);
   }
@@ -230,14 +235,15 @@ const cov_round *cov_gateway_round(const cov_gateway *gw) {
 static cov_status judge(cov_gateway *gw) {
   const cov_round *agreed = cov_gateway_round(gw);
   if (cov_commit_state_differs(gw->commit)) {
-    char ours[65], theirs[65];
+    char ours[65], theirs[65], difference[COV_PARAM_NAME_MAX + 64];
     cov_hex(gw->outer->hash, 32, ours);
     cov_hex(agreed->base_state_hash, 32, theirs);
+    cov_difference_describe(gw, -1, agreed->base_state_hash, difference, sizeof difference);
     return COV_FAIL(COV_EMISMATCH,
                     "the parameters of peer %" PRId64 " before round %" PRId64
                     " hash to %.16s..., those of the majority to "
-                    "%.16s...; this peer stops, its state is not to be trusted (memory fault, or another build?)",
-                    gw->app->peer, gw->round, ours, theirs);
+                    "%.16s...: %s; this peer stops, its state is not to be trusted (memory fault, or another build?)",
+                    gw->app->peer, gw->round, ours, theirs, difference);
   }
   if (cov_commit_removed(gw->commit)) {
     return COV_FAIL(COV_EREMOTE,
@@ -320,9 +326,10 @@ static bool all_final(const cov_gateway *gw) {
   return true;
 }
 
-static cov_status compare_final(const cov_gateway *gw) {
+static cov_status compare_final(cov_gateway *gw) {
   int same = 1, other = 0;
-  int32_t who = -1;
+  const cov_remote *odd = NULL;
+  char difference[COV_PARAM_NAME_MAX + 64];
   for (int i = 0; i < gw->n_remote; i++) {
     const cov_remote *r = &gw->remote[i];
     if (r->peer == gw->app->peer || !r->final_known) continue;
@@ -330,16 +337,17 @@ static cov_status compare_final(const cov_gateway *gw) {
       same++;
     } else {
       other++;
-      who = r->peer;
+      odd = r;
     }
   }
-  if (other == 0) return COV_OK;
+  if (!odd) return COV_OK;
+  cov_difference_describe(gw, odd->peer, odd->final_hash, difference, sizeof difference);
   if (same > other) {
-    cov_log_warn("the final parameters of peer %d differ from those of %d others", who, same);
+    cov_log_warn("the final parameters of peer %d differ from those of %d others: %s", odd->peer, same, difference);
     return COV_OK;
   }
-  return COV_FAIL(COV_EMISMATCH, "the final parameters of this peer differ from those of %d other(s), e.g. peer %d",
-                  other, who);
+  return COV_FAIL(COV_EMISMATCH, "the final parameters of this peer differ from those of %d other(s), e.g. peer %d: %s",
+                  other, odd->peer, difference);
 }
 
 cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {

@@ -78,6 +78,8 @@ typedef struct {
   cov_notice_key notice[COV_GATEWAY_NOTICES];        /* the latest that were said; kind 0: none */
   int n_notices;
   cov_farewell farewell;
+  const uint8_t *tensors_wanted; /* [32] the state asked about (sync/difference.c), borrowed; NULL: none */
+  uint8_t *tensors;              /* its answer, owned; NULL: none yet */
 } cov_gateway;
 
 /** Open key and carrier, greet the other peers, choose the state to go on from (gateway->resume), take ledger and

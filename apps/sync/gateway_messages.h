@@ -8,15 +8,17 @@
 #include "ledger/identity.h"
 
 typedef enum {
-  COV_MESSAGE_HELLO = 1, /* key, and what peers must share */
-  COV_MESSAGE_PAYLOAD,   /* a part of a payload (exchange/transfer.h, docs/payload.md) */
-  COV_MESSAGE_COMMIT,    /* of the agreement (exchange/commit.h) */
-  COV_MESSAGE_FETCH,     /* send me the payload with this hash */
-  COV_MESSAGE_FINAL,     /* state hash after the last round, 32 bytes */
-  COV_MESSAGE_SAVED,     /* my checkpoint of the message's round is complete; no body */
-  COV_MESSAGE_UNFIT,     /* instead of a hello: this peer cannot start; later: it ends before the run does; and why */
-  COV_MESSAGE_NOTICE,    /* something that the user should hear once (sync/notice.h) */
-  COV_MESSAGE_DIRECT     /* my relay is gone: send me payloads directly; no body */
+  COV_MESSAGE_HELLO = 1,   /* key, and what peers must share */
+  COV_MESSAGE_PAYLOAD,     /* a part of a payload (exchange/transfer.h, docs/payload.md) */
+  COV_MESSAGE_COMMIT,      /* of the agreement (exchange/commit.h) */
+  COV_MESSAGE_FETCH,       /* send me the payload with this hash */
+  COV_MESSAGE_FINAL,       /* state hash after the last round, 32 bytes */
+  COV_MESSAGE_SAVED,       /* my checkpoint of the message's round is complete; no body */
+  COV_MESSAGE_UNFIT,       /* instead of a hello: this peer cannot start; later: it ends before the run does; and why */
+  COV_MESSAGE_NOTICE,      /* something that the user should hear once (sync/notice.h) */
+  COV_MESSAGE_ASK_TENSORS, /* the hashes of the tensors of a state, 32 bytes (sync/difference.h) */
+  COV_MESSAGE_TENSORS,     /* that state, and its tensors' hashes */
+  COV_MESSAGE_DIRECT       /* my relay is gone: send me payloads directly; no body */
 } cov_message_type;
 
 enum { COV_HELLO_BYTES = 16 + 4 * 32 + 4 + COV_OFFERS_BYTES, COV_FETCH_BYTES = 4 + 32, COV_UNFIT_BYTES = 4 + 508 };

@@ -21,6 +21,10 @@ static cov_status buffer(cov_mem_tag tag, size_t bytes, void *out) {
   return COV_OK;
 }
 
+static size_t recent_bytes(const cov_outer *outer) {
+  return COV_STATE_HASH_BYTES + (size_t)outer->grid.n * COV_TENSOR_HASH_BYTES;
+}
+
 static cov_status create_buffers(cov_outer *outer) {
   COV_TRY(buffer(COV_MEM_OUTER, (size_t)outer->part.elems * sizeof(float), &outer->feedback));
   if (outer->step.momentum > 0) {
@@ -39,6 +43,7 @@ static cov_status create_buffers(cov_outer *outer) {
   }
   COV_TRY(buffer(COV_MEM_PAYLOAD, outer->pieces_bytes_max, &outer->pieces));
   COV_TRY(buffer(COV_MEM_SCRATCH, (size_t)outer->grid.n_bands * COV_LEAF_BYTES, &outer->all_leaves));
+  COV_TRY(buffer(COV_MEM_SCRATCH, COV_OUTER_STATES * recent_bytes(outer), &outer->recent));
   return buffer(COV_MEM_SCRATCH, (size_t)outer->grid.n_bands * COV_LEAF_BYTES, &outer->ordered);
 }
 
@@ -89,6 +94,7 @@ void cov_outer_destroy(cov_outer *outer) {
   cov_mem_free(outer->leaves);
   cov_mem_free(outer->all_leaves);
   cov_mem_free(outer->ordered);
+  cov_mem_free(outer->recent);
   memset(outer, 0, sizeof *outer);
 }
 
@@ -102,6 +108,22 @@ void cov_outer_expect(const cov_outer *outer, const cov_app *app, int64_t round,
                                  .peer = -1};
 }
 
+/* The newest state takes the place of the oldest. */
+static void keep_tensor_hashes(cov_outer *outer) {
+  uint8_t *at = outer->recent + (size_t)(outer->n_recent++ % COV_OUTER_STATES) * recent_bytes(outer);
+  memcpy(at, outer->hash, COV_STATE_HASH_BYTES);
+  for (int t = 0; t < outer->grid.n; t++)
+    cov_tensor_hash(&outer->grid, outer->ordered, t, at + COV_STATE_HASH_BYTES + (size_t)t * COV_TENSOR_HASH_BYTES);
+}
+
+const uint8_t *cov_outer_tensor_hashes(const cov_outer *outer, const uint8_t hash[COV_STATE_HASH_BYTES]) {
+  for (int64_t i = 0; i < COV_OUTER_STATES && i < outer->n_recent; i++) {
+    const uint8_t *at = outer->recent + (size_t)i * recent_bytes(outer);
+    if (memcmp(at, hash, COV_STATE_HASH_BYTES) == 0) return at + COV_STATE_HASH_BYTES;
+  }
+  return NULL;
+}
+
 /* Leaves of all ranks to the gateway, the hash from there to everyone. */
 static cov_status hash_state(cov_outer *outer) {
   size_t bytes = (size_t)outer->part.n_bands * COV_LEAF_BYTES, all = (size_t)outer->grid.n_bands * COV_LEAF_BYTES;
@@ -111,7 +133,10 @@ static cov_status hash_state(cov_outer *outer) {
   cov_status st = COV_OK;
   if (outer->shard == 0) {
     st = cov_leaves_assemble(&outer->grid, outer->shards, outer->all_leaves, all, outer->ordered);
-    if (st == COV_OK) cov_state_hash(&outer->grid, outer->ordered, outer->hash);
+    if (st == COV_OK) {
+      cov_state_hash(&outer->grid, outer->ordered, outer->hash);
+      keep_tensor_hashes(outer);
+    }
   }
   COV_TRY(cov_agree(outer->comm, st, &outer->how));
   return cov_coll_bcast(outer->comm, 0, outer->hash, sizeof outer->hash, &outer->how);

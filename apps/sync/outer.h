@@ -25,6 +25,8 @@ typedef struct {
   size_t n;
 } cov_payload_bytes;
 
+enum { COV_OUTER_STATES = 4 }; /* whose tensors' hashes are kept: others may ask about a state we have gone on from */
+
 typedef struct {
   MPI_Comm comm; /* the peer's sync ranks */
   int shard, shards;
@@ -43,6 +45,8 @@ typedef struct {
   size_t pieces_bytes_max;
   uint8_t *leaves, *all_leaves, *ordered; /* state hash leaves: own, gathered, in the order of the space (gateway) */
   uint8_t hash[COV_STATE_HASH_BYTES];     /* of theta as it is now; the same on all ranks */
+  uint8_t *recent;                        /* [COV_OUTER_STATES]: state hash, tensors' hashes (gateway) */
+  int64_t n_recent;                       /* states hashed so far */
   cov_wait how;                           /* of the collectives; its poll keeps the gateway's links alive */
 } cov_outer;
 
@@ -58,6 +62,9 @@ void cov_outer_expect(const cov_outer *outer, const cov_app *app, int64_t round,
 cov_status cov_outer_init(cov_outer *outer, uint64_t seed);
 /** Hash of theta as it is now, to outer->hash everywhere. */
 cov_status cov_outer_hash(cov_outer *outer);
+/** Hashes of all tensors, 16 bytes each, of the state with this hash if it is one of the latest COV_OUTER_STATES; else
+ *  NULL. Gateway only. Local. */
+const uint8_t *cov_outer_tensor_hashes(const cov_outer *outer, const uint8_t hash[COV_STATE_HASH_BYTES]);
 /** payload[payload_bytes_max] at the gateway (elsewhere NULL), of which *bytes are used; `head` is read at the gateway.
  */
 cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload, size_t *bytes);
