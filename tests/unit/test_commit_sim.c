@@ -1,4 +1,4 @@
-/* covenant-test: timeout=300
+/* covenant-test: timeout=600
  * The agreement under a simulated network: random delay, reordering, duplication, loss, kills, restarts, pauses and
  * partitions, thousands of seeds. Everything is a function of the seed: a failure prints it.
  *
