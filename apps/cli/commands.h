@@ -15,6 +15,7 @@
   X(data,    "prepare text, measure it, write the default corpus")                       \
   X(launch,  "start a run with mpirun, or print the line that does")                     \
   X(ledger,  "print, verify and compare ledgers")                                        \
+  X(plan,    "what a run will take: memory of each rank, operations, bytes, time of a round") \
   X(report,  "one HTML file about a run: curves, timeline, agreement, settings")          \
   X(summary, "what a finished run achieved, and whether all peers agree")                \
   X(top,     "how a run stands: rounds, losses, bytes, waits, what happened last")

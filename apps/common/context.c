@@ -11,6 +11,7 @@
 #include "base/memory.h"
 #include "comm/finish.h"
 #include "comm/stop.h"
+#include "common/need.h"
 #include "common/ranks.h"
 #include "common/loop_settings.h"
 #include "common/refusal.h"
@@ -209,6 +210,10 @@ cov_status cov_app_start(cov_app *app) {
   memcpy(me.config_digest, app->config_digest, 32);
   cov_status st = cov_handshake(MPI_COMM_WORLD, &me, &app->wait_start, &app->comms);
   if (st != COV_OK && app->comms.refused) return cov_app_refuse(app, st);
+  COV_TRY(st);
+  int together;
+  st = cov_need_check(app, &together);
+  if (together) return cov_app_refuse(app, st);
   COV_TRY(st);
   COV_TRY(open_run_files(app));
   return write_start(app);

@@ -9,12 +9,11 @@
 #include "exchange/topology.h"
 #include "exchange/transfer.h"
 #include "ledger/ledger.h"
-#include "sync/outer.h"
+#include "common/outer.h"
 #include "sync/gateway_messages.h"
 #include "sync/resume.h"
 
-/* Rounds whose payloads are kept: the next, the present, and two more for peers that are behind and fetch them. */
-enum { COV_GATEWAY_ROUNDS = 4, COV_GATEWAY_NOTICES = 64 };
+enum { COV_GATEWAY_NOTICES = 64 };
 
 /* A payload as it came; `open` once it has passed every check. */
 typedef struct {

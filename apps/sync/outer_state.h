@@ -3,7 +3,7 @@
 #define COVENANT_APPS_SYNC_OUTER_STATE_H
 
 #include "checkpoint/checkpoint.h"
-#include "sync/outer.h"
+#include "common/outer.h"
 
 /** What this rank writes: pieces[n], owned by the caller (free); they point into `outer` and the segment. Local. */
 cov_status cov_outer_pieces(const cov_outer *outer, cov_ckpt_piece **pieces, int *n);

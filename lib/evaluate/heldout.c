@@ -26,6 +26,7 @@ static cov_status verify(const cov_heldout_params *p) {
                     " tokens: one of these is out of range",
                     p->batch_seqs, p->rank, p->n_ranks, p->first_token, p->n_tokens);
   }
+  if (!p->data) return COV_OK;
   int64_t in_split = cov_dataset_tokens(p->data, COV_SPLIT_HELDOUT);
   if (in_split - 1 <= p->first_token) {
     return COV_FAIL(COV_EDATA,
@@ -58,7 +59,7 @@ cov_status cov_heldout_create(const cov_llama_config *config, const cov_params *
   if (!h) return COV_FAIL(COV_ENOMEM, "no memory for the held-out evaluation");
   h->p = *p;
   h->T = config->seq_len;
-  h->n_tokens = cov_dataset_tokens(p->data, COV_SPLIT_HELDOUT) - 1 - p->first_token;
+  h->n_tokens = p->data ? cov_dataset_tokens(p->data, COV_SPLIT_HELDOUT) - 1 - p->first_token : INT64_MAX / 2;
   if (p->n_tokens > 0 && p->n_tokens < h->n_tokens) h->n_tokens = p->n_tokens;
   h->full_rows = h->n_tokens / h->T;
   int64_t rows = h->full_rows + (h->n_tokens % h->T != 0);
@@ -109,6 +110,7 @@ static cov_status evaluate_rows(cov_heldout *h, const float *theta, int64_t row,
 
 cov_status cov_heldout_evaluate(cov_heldout *h, const float *theta, cov_heldout_sums *sums) {
   *sums = (cov_heldout_sums){0};
+  if (!h->p.data) return COV_FAIL(COV_EUSAGE, "there are no data to evaluate on: this evaluation is only a plan");
   cov_llama_set_version(h->model, ++h->version); /* the same weights in all batches of a call */
   for (int64_t row = h->row; row < h->end_row;) {
     if (row == h->full_rows) return evaluate_rows(h, theta, row, 1, h->n_tokens % h->T, sums);

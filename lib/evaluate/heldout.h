@@ -18,7 +18,8 @@
 #include "model/llama.h"
 
 typedef struct {
-  const cov_dataset *data; /* borrowed until destroy; its held-out split is read */
+  const cov_dataset *data; /* borrowed until destroy; its held-out split is read. NULL where only the memory is of
+                              interest: n_tokens are taken to be there, and nothing can be evaluated */
   int64_t batch_seqs;      /* rows evaluated at once, >= 1 */
   int64_t first_token;     /* in the split, >= 0 */
   int64_t n_tokens;        /* tokens to predict at most, fewer where the split ends; 0: all from first_token on */

@@ -66,6 +66,10 @@ static cov_status gather_finish(void *self) {
   return finish(m, &m->gather);
 }
 
+void cov_fsdp_mpi_account(int size, int64_t count) {
+  cov_mem_account(COV_SPACE_HOST, COV_MEM_GRADS, (ptrdiff_t)(count * size * (int64_t)sizeof(float)));
+}
+
 static cov_status reduce_begin(void *self, const float *all, float *mine, int64_t count) {
   cov_fsdp_mpi *m = self;
   int n;

@@ -15,6 +15,9 @@ typedef struct cov_fsdp_mpi cov_fsdp_mpi;
 /** Over `comm` (the peer's train ranks by shard), which is duplicated. `how` is copied: the deadline of each operation
  *  and its poll. Collective over `comm`. `*out` is owned. */
 cov_status cov_fsdp_mpi_create(MPI_Comm comm, const cov_wait *how, cov_fsdp_mpi **out);
+/** Account what reductions over `size` ranks will take, `count` as in reduce_begin at most: for a plan (base/memory.h).
+ */
+void cov_fsdp_mpi_account(int size, int64_t count);
 /** clean = 1: the communicators are freed too, Collective. 0: Local, memory only. NULL is fine. */
 void cov_fsdp_mpi_destroy(cov_fsdp_mpi **mpi, int clean);
 /** The table; borrowed. Local. */

@@ -107,14 +107,14 @@ static cov_status take_buffers(cov_inner *in) {
 }
 
 static cov_status prepare_model(cov_inner *in, const cov_llama_config *llama) {
-  const cov_manifest *manifest = cov_dataset_manifest(in->data);
-  if (llama->vocab < manifest->vocab) {
+  const cov_manifest *manifest = in->data ? cov_dataset_manifest(in->data) : NULL;
+  if (manifest && llama->vocab < manifest->vocab) {
     return COV_FAIL(COV_EUSAGE, "the model has %lld embeddings, the data's vocabulary is %d", (long long)llama->vocab,
                     manifest->vocab);
   }
   const cov_llama_shape shape = {
       .batch = in->p.micro_batch_seqs, .seq_len = in->T, .sharded = in->ranks > 1, .recompute = in->p.recompute};
-  in->eos = manifest->eos;
+  if (manifest) in->eos = manifest->eos;
   return cov_llama_create(llama, in->params, &shape, in->ops, &in->place, &in->model);
 }
 
@@ -137,10 +137,10 @@ cov_status cov_inner_create(const cov_inner_params *p, const cov_llama_config *l
   in->ops = ops;
   in->T = llama->seq_len;
   in->place = (cov_place){.space = COV_SPACE_HOST, .dtype = p->dtype, .threads = p->threads};
-  in->assign.n_samples = cov_dataset_samples(data, in->T);
+  if (data) in->assign.n_samples = cov_dataset_samples(data, in->T);
   in->assign.n_consumed = p->inner_steps * p->batch_seqs;
   in->assign.n_pool = p->pool_samples > 0 ? p->pool_samples : in->assign.n_consumed;
-  COV_TRY_DONE(cov_assign_verify(&in->assign));
+  if (data) COV_TRY_DONE(cov_assign_verify(&in->assign));
   const cov_replica_params replica = {.llama = llama,
                                       .params = params,
                                       .ops = p->ranks,
@@ -343,6 +343,7 @@ static cov_status take_step(cov_inner *in, int64_t round, int64_t index, round_s
 
 cov_status cov_inner_round(cov_inner *inner, int64_t round, float *work, cov_inner_report *report) {
   *report = (cov_inner_report){0};
+  if (!inner->data) return COV_FAIL(COV_EUSAGE, "there are no data to train on: this inner loop is only a plan");
   if (round < 0 || round > INT64_MAX / inner->p.inner_steps - 1) {
     return COV_FAIL(COV_EUSAGE, "round %lld is out of range", (long long)round);
   }

@@ -68,10 +68,10 @@ typedef struct {
 typedef struct cov_inner cov_inner;
 
 /** Checks everything and allocates everything: gradient, moments, activations, sample numbers; the steps of a round
- *  allocate nothing. `llama`, `params` (the
- *  table of `llama`), `data` and `ops` are borrowed until destroy; a sample has llama->seq_len tokens. `*out` is owned.
- *  COV_EUSAGE: a size out of range, a pool that does not fit the data, a data set whose tokens the model has no rows
- *  for. COV_ENOMEM. */
+ *  allocate nothing. `data` may be NULL where only the memory is of interest (base/memory.h): no round can be trained.
+ * `llama`, `params` (the table of `llama`), `data` and `ops` are borrowed until destroy; a sample has llama->seq_len
+ * tokens. `*out` is owned. COV_EUSAGE: a size out of range, a pool that does not fit the data, a data set whose tokens
+ * the model has no rows for. COV_ENOMEM. */
 cov_status cov_inner_create(const cov_inner_params *p, const cov_llama_config *llama, const cov_params *params,
                             const cov_dataset *data, const cov_ops *ops, cov_inner **out);
 /** NULL is fine; *inner becomes NULL. */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "sparseloco/state_hash.h"
-#include "sync/outer.h"
+#include "common/outer.h"
 
 enum { DRIFTING_TENSOR = 3 };
 

@@ -8,8 +8,8 @@
  *   cov_outer_finish    apply, give back, hash
  *
  * All are Collective over the peer's sync ranks; a failure on one is a failure on all. */
-#ifndef COVENANT_APPS_SYNC_OUTER_H
-#define COVENANT_APPS_SYNC_OUTER_H
+#ifndef COVENANT_APPS_OUTER_H
+#define COVENANT_APPS_OUTER_H
 
 #include "common/context.h"
 #include "sparseloco/demo.h"
@@ -18,6 +18,11 @@
 #include "sparseloco/payload.h"
 #include "sparseloco/state_hash.h"
 #include "sparseloco/strategy.h"
+
+/* Rounds whose payloads the gateway keeps: the next, the present, and two more for peers that are behind and fetch
+ * them.
+ */
+enum { COV_GATEWAY_ROUNDS = 4 };
 
 /* A payload as it travels. */
 typedef struct {

@@ -1,4 +1,4 @@
-#include "sync/outer.h"
+#include "common/outer.h"
 
 #include <string.h>
 

@@ -1,0 +1,139 @@
+/* covenant-test: timeout=300
+ * `covenant plan` against what the programs of three runs held: every rank's total within 5 %, each purpose within 2 %
+ * of the total. Then too little memory: said by the plan, and by the programs before anything is trained. */
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/memory.h"
+#include "run.h"
+#include "support.h"
+
+static test_run run;
+
+static char *read_text(const char *format, const char *a, int peer, const char *program, int shard) {
+  char path[700], *text;
+  size_t bytes;
+  snprintf(path, sizeof path, format, a, peer, program, shard);
+  assert_ok(cov_file_read(path, 1 << 20, &text, &bytes));
+  return text;
+}
+
+/* The number behind `key` in `text`; 0 if the key is not there. */
+static double number_behind(const char *text, const char *key) {
+  const char *at = strstr(text, key);
+  return at ? strtod(at + strlen(key), NULL) : 0.0;
+}
+
+/* The row of a rank in the plan's JSON. */
+static const char *planned_row(const char *json, const char *program, int shard, char *row, size_t size) {
+  char head[64];
+  snprintf(head, sizeof head, "{\"program\": \"%s\", \"shard\": %d,", program, shard);
+  const char *at = strstr(json, head);
+  if (!at) fail_msg("the plan has no %s %d: %s", program, shard, json);
+  snprintf(row, size, "%.*s", (int)(strchr(at, '}') - at), at);
+  return row;
+}
+
+static void compare_rank(const char *json, int peer, const char *program, int shard) {
+  char row[2048], key[64];
+  char *log = read_text("%s/logs/peer-%d-%s-%d.log", run.dir, peer, program, shard);
+  const char *held = strstr(log, "memory, most bytes held: ");
+  if (!held) fail_msg("peer %d %s %d did not log its memory", peer, program, shard);
+  planned_row(json, program, shard, row, sizeof row);
+  const double total = number_behind(held, "total="), planned = number_behind(row, "\"total_bytes\": ");
+  printf("%s %s %d: planned %.0f, held %.0f bytes (%+.2f %%), resident %.0f\n", run.dir, program, shard, planned, total,
+         100 * (planned / total - 1), number_behind(held, "resident="));
+  assert_true(total > 0);
+  if (!(fabs(planned / total - 1) <= 0.05)) fail_msg("more than 5 %% off:\n%s\n%s", row, held);
+  for (int t = 0; t < COV_MEM_FILES; t++) {
+    snprintf(key, sizeof key, " %s=", cov_mem_tag_key((cov_mem_tag)t));
+    const double one = number_behind(held, key);
+    snprintf(key, sizeof key, "\"%s_bytes\": ", cov_mem_tag_key((cov_mem_tag)t));
+    const double want = number_behind(row, key);
+    if (!(fabs(want - one) <= 0.02 * total)) fail_msg("%s: planned %.0f, held %.0f\n%s", key, want, one, held);
+  }
+  free(log);
+}
+
+static void compare(const char *name, const char *const *settings, int train, int sync) {
+  const char *all[32] = {"run.peers=2", "run.rounds=3", "log.memory=true", "checkpoint.every_rounds=1"};
+  int n = 4;
+  for (int i = 0; settings[i]; i++) all[n++] = settings[i];
+  test_run_start(&run, name, all);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_int_equal(test_run_tool(&run, "plan -c '@/run.yaml' --json --memory 1TiB"), 0);
+  char *json = read_text("%s/out", run.folder, 0, "", 0);
+  for (int peer = 0; peer < 2; peer++) {
+    for (int g = 0; g < train; g++) compare_rank(json, peer, "train", g);
+    for (int s = 0; s < sync; s++) compare_rank(json, peer, "sync", s);
+  }
+  compare_rank(json, 0, "eval", 0);
+  free(json);
+}
+
+static int prepare(void **state) {
+  (void)state;
+  test_run_prepare(&run);
+  return 0;
+}
+
+static void a_small_model_is_as_planned(void **state) {
+  (void)state;
+  compare("small", (const char *const[]){"model.dim=64", "model.layers=3", "model.ffn=192", NULL}, 1, 1);
+}
+
+static void a_wide_vocabulary_recomputed_with_muon_is_as_planned(void **state) {
+  (void)state;
+  compare("wide",
+          (const char *const[]){"model.vocab=6000", "model.tied=false", "model.layers=2", "model.seq_len=64",
+                                "data.micro_batch_seqs=1", "train.recompute=layer", "train.optimizer=muon",
+                                "sync.quantizer=reference", NULL},
+          1, 1);
+}
+
+static void a_replica_on_two_ranks_is_as_planned(void **state) {
+  (void)state;
+  compare("shared",
+          (const char *const[]){"model.dim=128", "model.layers=2", "model.ffn=384", "data.micro_batch_seqs=2",
+                                "run.ranks_per_peer=2", "run.sync_ranks=2", "train.gather=mpi", NULL},
+          2, 2);
+}
+
+static void too_little_memory_is_the_plans_exit_code(void **state) {
+  (void)state;
+  test_run_start(&run, "none", (const char *const[]){"run.stop_after=1", NULL}); /* only for its run.yaml */
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_int_equal(test_run_tool(&run, "plan -c '@/run.yaml' --memory 64MiB"), 4);
+  char *text = read_text("%s/out", run.folder, 0, "", 0);
+  if (!strstr(text, "not enough memory") || !strstr(text, "fewer peers a host")) fail_msg("%s", text);
+  free(text);
+}
+
+/* Nobody has the memory of this model. The batch is what would help most. */
+static void a_run_that_does_not_fit_is_refused_before_it_trains(void **state) {
+  (void)state;
+  test_run_start(&run, "huge",
+                 (const char *const[]){"model.dim=8192", "model.layers=40", "model.ffn=28672", "model.heads=64",
+                                       "model.kv_heads=8", "model.seq_len=2048", "data.batch_seqs=64",
+                                       "data.micro_batch_seqs=64", "sync.inner_steps=1", NULL});
+  assert_int_equal(test_run_wait(&run), 4);
+  assert_int_equal(test_run_count(&run, "error: not enough memory on the host of rank 0"), 1);
+  assert_true(test_run_count(&run, "data.micro_batch_seqs=1: ") > 0);
+  assert_true(test_run_count(&run, "train.recompute=layer: ") > 0);
+  assert_string_equal(test_run_state(&run), "failed");
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_small_model_is_as_planned),
+      cmocka_unit_test(a_wide_vocabulary_recomputed_with_muon_is_as_planned),
+      cmocka_unit_test(a_replica_on_two_ranks_is_as_planned),
+      cmocka_unit_test(too_little_memory_is_the_plans_exit_code),
+      cmocka_unit_test(a_run_that_does_not_fit_is_refused_before_it_trains),
+  };
+  return cmocka_run_group_tests(tests, prepare, NULL);
+}
