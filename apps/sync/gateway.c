@@ -13,6 +13,7 @@
 #include "sync/difference.h"
 #include "sync/gateway_messages.h"
 #include "sync/gateway_payloads.h"
+#include "sync/gateway_store.h"
 #include "sync/notice.h"
 
 enum { events_a_turn = 64 }; /* bounded: the agreement must get its turn too */
@@ -67,6 +68,9 @@ static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) 
   case COV_MESSAGE_DIRECT:
     return cov_gateway_go_direct(gw, event->peer);
   case COV_MESSAGE_COMMIT:
+    if (event->head.round < INT64_MAX && (int64_t)event->head.round > gw->newest_round) {
+      gw->newest_round = (int64_t)event->head.round;
+    }
     return gw->commit ? cov_commit_message(gw->commit, event->peer, event->bytes, event->n_bytes, cov_clock_s())
                       : COV_OK;
   case COV_MESSAGE_FETCH:
@@ -173,6 +177,8 @@ cov_status cov_gateway_turn(cov_gateway *gw, double max_s) {
     if (--left == 0) break;
     COV_TRY(cov_carrier_poll(gw->carrier, &event));
   }
+  cov_gateway_store_some(gw);
+  cov_gateway_lent_free(gw, false);
   if (!gw->commit) return COV_OK;
   double now = cov_clock_s();
   if (cov_stop_requested() || cov_doorbell_now(cov_segment_stop_bell(gw->outer->segment)) != 0) {
@@ -276,6 +282,7 @@ cov_status cov_gateway_decide(cov_gateway *gw) {
     }
   }
   COV_TRY(cov_ledger_append(gw->ledger, record, bytes));
+  cov_gateway_store(gw);
   const cov_round *agreed = cov_gateway_round(gw);
   for (int32_t i = 0; i < agreed->n_set; i++) gw->tokens += agreed->set[i].tokens;
   return COV_OK;
@@ -359,6 +366,7 @@ cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {
                              COV_POST_COPY));
   }
   /* The peer whose parameters are evaluated comes last; a link that dies ends the wait for it earlier. */
+  while (gw->store_next < gw->n_remote) cov_gateway_store_some(gw);
   deadline = cov_clock_s() + gw->app->cfg.exchange.link_timeout + gw->app->cfg.eval.timeout;
   while (!all_final(gw) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
   COV_TRY(compare_final(gw));
@@ -374,6 +382,7 @@ void cov_gateway_close(cov_gateway *gw) {
   }
   free(gw->remote);
   gw->remote = NULL;
+  cov_gateway_lent_free(gw, true);
   cov_transfers_destroy(&gw->incoming);
   cov_commit_destroy(&gw->commit);
   cov_ledger_close(&gw->ledger);

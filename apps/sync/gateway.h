@@ -61,8 +61,12 @@ typedef struct {
   cov_outer *outer; /* borrowed */
   cov_carrier *carrier;
   cov_transfers *incoming;
-  cov_topology topology; /* how our payloads go */
-  int n_relays;          /* their links have the numbers n_remote .. n_remote + n_relays - 1 */
+  cov_topology topology;             /* how our payloads go */
+  int n_relays;                      /* their links have the numbers n_remote .. n_remote + n_relays - 1 */
+  int64_t store_round, newest_round; /* being written to disk; that somebody else is in, as far as we know */
+  int store_next;                    /* peer whose payload is to be written next; n_remote: none */
+  bool store_failed;
+  struct cov_lent *lent; /* payloads read back from disk that are being sent */
   cov_identity identity;
   cov_ledger *ledger;
   cov_commit *commit; /* of `round`, or NULL */

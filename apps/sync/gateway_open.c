@@ -210,7 +210,7 @@ cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
   memset(gw, 0, sizeof *gw);
   gw->app = app;
   gw->outer = outer;
-  gw->n_remote = (int)app->cfg.run.peers;
+  gw->n_remote = gw->store_next = (int)app->cfg.run.peers; /* nothing to store yet */
   if (gw->n_remote > COV_LEDGER_MAX_MEMBERS) {
     return COV_FAIL(COV_EUSAGE, "run.peers is %d; a ledger holds at most %d", gw->n_remote, COV_LEDGER_MAX_MEMBERS);
   }

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "sync/gateway_messages.h"
+#include "sync/gateway_store.h"
 #include "sync/notice.h"
 
 static const double fetch_patience_s = 2;
@@ -90,14 +91,17 @@ cov_status cov_gateway_take(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
 /* ---- sending ---- */
 
 /* The owner that the parts name is the sender: what it sends for somebody else says whose it is inside. */
-static cov_status send_slot(cov_gateway *gw, const cov_slot *slot, int to) {
+static cov_status send_bytes(cov_gateway *gw, int64_t round, const uint8_t *bytes, size_t n, int to) {
   const cov_message_head head = {.type = COV_MESSAGE_PAYLOAD,
                                  .epoch = (uint64_t)cov_ledger_head_get(gw->ledger)->epoch,
-                                 .round = (uint64_t)slot->round,
+                                 .round = (uint64_t)round,
                                  .owner = (uint32_t)gw->app->peer};
-  cov_status st = cov_transfer_post(gw->carrier, to, &head, slot->bytes, slot->n_bytes,
-                                    (size_t)gw->app->cfg.exchange.segment_bytes);
+  cov_status st = cov_transfer_post(gw->carrier, to, &head, bytes, n, (size_t)gw->app->cfg.exchange.segment_bytes);
   return st == COV_EREMOTE ? COV_OK : st; /* a dead link: its DROPPED event tells the rest */
+}
+
+static cov_status send_slot(cov_gateway *gw, const cov_slot *slot, int to) {
+  return send_bytes(gw, slot->round, slot->bytes, slot->n_bytes, to);
 }
 
 /* The relay that our payloads go through, or -1: none. */
@@ -252,11 +256,29 @@ cov_status cov_gateway_serve(cov_gateway *gw, const cov_carrier_event *event) {
   uint8_t hash[COV_HASH_BYTES];
   COV_TRY(cov_fetch_decode(event->bytes, event->n_bytes, &peer, hash));
   cov_remote *r = remote_of(gw, peer);
-  if (!r || event->head.round > INT64_MAX) return COV_OK;
-  cov_slot *slot = &r->slot[event->head.round % COV_GATEWAY_ROUNDS];
-  if (slot->round != (int64_t)event->head.round || !slot->open) return COV_OK;
-  if (memcmp(cov_payload_digest(slot->bytes, slot->n_bytes), hash, COV_HASH_BYTES) != 0) return COV_OK;
-  return send_slot(gw, slot, event->peer);
+  if (!r || event->head.round > INT64_MAX || !gw->ledger) return COV_OK;
+  int64_t round = (int64_t)event->head.round;
+  const cov_slot *slot = &r->slot[round % COV_GATEWAY_ROUNDS];
+  if (slot->round == round && slot->open) {
+    bool same = memcmp(cov_payload_digest(slot->bytes, slot->n_bytes), hash, COV_HASH_BYTES) == 0;
+    return same ? send_slot(gw, slot, event->peer) : COV_OK;
+  }
+  size_t n;
+  const uint8_t *bytes = cov_gateway_stored(gw, round, peer, hash, &n);
+  if (!bytes) return COV_OK; /* somebody else may have it */
+  cov_log_info("peer %d is behind: it gets the payload of peer %" PRId32 " for round %" PRId64 " from our disk",
+               event->peer, peer, round);
+  return send_bytes(gw, round, bytes, n, event->peer);
+}
+
+static int32_t list_alive(const cov_gateway *gw, int32_t *peer) {
+  int32_t n = 0;
+  for (int i = 0; i < gw->n_remote; i++) {
+    if (gw->remote[i].peer != gw->app->peer && cov_carrier_alive(gw->carrier, gw->remote[i].peer)) {
+      peer[n++] = gw->remote[i].peer;
+    }
+  }
+  return n;
 }
 
 /* Ask for what the agreed set has and we lack; its own sender gets some time first, it may be under way. */
@@ -267,9 +289,11 @@ cov_status cov_gateway_fetch(cov_gateway *gw, double now) {
   for (int32_t i = 0; i < n && i < COV_LEDGER_MAX_MEMBERS; i++) {
     cov_remote *r = remote_of(gw, missing[i].peer);
     if (!r) continue;
-    if (r->fetch_again_s == 0) r->fetch_again_s = now + fetch_patience_s;
+    /* It may be under way, unless the others are done with this round. */
+    if (r->fetch_again_s == 0) r->fetch_again_s = gw->newest_round > gw->round ? now : now + fetch_patience_s;
     if (now < r->fetch_again_s) continue;
     int32_t found = cov_commit_holders(gw->commit, missing[i].peer, missing[i].hash, holder, COV_LEDGER_MAX_MEMBERS);
+    if (found < 1) found = list_alive(gw, holder); /* of a past round: who holds it is not known any more */
     if (found < 1) continue;
     uint8_t body[COV_FETCH_BYTES];
     cov_fetch_encode(missing[i].peer, missing[i].hash, body);

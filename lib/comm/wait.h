@@ -42,8 +42,9 @@ cov_status cov_wait_request(MPI_Request *request, const cov_wait *how, const cha
 void cov_wait_keep(void *p);
 
 /** Before MPI_Init of a process that talks to other peers: what UCX (if it is used) reads from the environment and the
- * user has not set. Large messages go out at once instead of after a question and its answer: over 80 ms that filled a
- * link to 65 % only, with it 89 % (bench wan, 4 peers). Local. */
+ * user has not set. UCX_RNDV_THRESH=inf: large messages go out at once instead of after a question and its answer; over
+ * 80 ms that filled a link to 66 % only, with it 90 % (bench wan, 4 peers). UCX_ZCOPY_THRESH=inf: with it and without
+ * this, UCX 1.13 aborts the sender when the receiver dies in mid-message (test_carrier_kill). Local. */
 void cov_mpi_prepare(void);
 
 /** COV_ECOMM with the text of the MPI error unless `code` is MPI_SUCCESS. Local. */

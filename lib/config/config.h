@@ -108,7 +108,7 @@ typedef struct {
     int carrier, topology;
     char relay_hosts[COV_CONFIG_TEXT_BYTES];
     double heartbeat, link_timeout, round_timeout, poll;
-    int64_t segment_bytes, relays;
+    int64_t segment_bytes, relays, keep_rounds;
   } exchange;
   struct {
     char dir[COV_CONFIG_TEXT_BYTES];

@@ -233,6 +233,8 @@ static const cov_option options[] = {
       "Relays: well-connected hosts beside the peers, through which an uplink carries its payload once.", NULL),
  TEXT (exchange.relay_hosts,               "",            0,
       "Host of each relay in order, comma-separated; empty: that of peer 0.", NULL),
+ INT  (exchange.keep_rounds,      "rounds", 0, 1e7,       "8",    0,
+      "Rounds whose payloads each peer keeps on disk, for peers that have fallen behind.", NULL),
  TIME (exchange.heartbeat,                 0.01, 3600,    "1s",   0,
       "A link without traffic carries a sign of life this often.", NULL),
  TIME (exchange.link_timeout,              0.1, 86400,    "15s",  0,

@@ -139,6 +139,7 @@ static int be_gateway(int argc, char **argv) {
   static const int peer[GATEWAYS] = {0, 1, 2, 3};
   static uint8_t *data[BURST];
   MPI_Comm outer;
+  cov_mpi_prepare();
   MPI_Init(&argc, &argv);
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
   cov_carrier_params params = {.self = rank,
@@ -202,8 +203,16 @@ static int count(const char *text, const char *what) {
   return n;
 }
 
-static void kill_with(char *copy_mechanism) {
+static void expect_survivors(char *const *argv) {
   static char out[1 << 16];
+  int code = run_mpirun(argv, out, sizeof out);
+  printf("%s\nmpirun returned %d\n", out, code);
+  assert_int_equal(count(out, "survived"), GATEWAYS - 1);
+  assert_int_equal(count(out, "dropped 3:"), GATEWAYS - 1);
+  assert_int_equal(code, 0);
+}
+
+static void kill_with(char *copy_mechanism) {
   char *argv[] = {"mpirun",
                   "--enable-recovery",
                   "--oversubscribe",
@@ -217,11 +226,7 @@ static void kill_with(char *copy_mechanism) {
                   self_path,
                   "gateway",
                   NULL};
-  int code = run_mpirun(argv, out, sizeof out);
-  printf("%s\nmpirun returned %d\n", out, code);
-  assert_int_equal(count(out, "survived"), GATEWAYS - 1);
-  assert_int_equal(count(out, "dropped 3:"), GATEWAYS - 1);
-  assert_int_equal(code, 0);
+  expect_survivors(argv);
 }
 
 static void a_kill_over_shared_memory_costs_one_link(void **state) {
@@ -235,11 +240,34 @@ static void a_kill_with_single_copy_costs_one_link(void **state) {
   kill_with("cma");
 }
 
+/* Four hosts with slow links, and UCX over TCP between them, as across sites. */
+static void a_kill_over_a_wan_costs_one_link(void **state) {
+  (void)state;
+  static char command[2 * sizeof self_path + 1024];
+  const char *bin = getenv("COVENANT_BIN");
+  assert_non_null(bin);
+  snprintf(command, sizeof command, "'%s/covenant-wanlab' --hosts 1 -- true", bin);
+  if (WEXITSTATUS(system(command)) == 77) {
+    printf("skipped: no WAN can be made here\n");
+    skip();
+  }
+  snprintf(
+      command, sizeof command,
+      "exec '%s/covenant-wanlab' --hosts 4 --up 100 --down 300 --rtt 40 -- mpirun --enable-recovery --map-by node "
+      "--bind-to none --mca plm_rsh_agent '%s/covenant-wanlab agent' --mca oob_tcp_if_include 10.88.0.0/24 --mca pml "
+      "ucx --mca opal_common_ucx_tls any --mca opal_common_ucx_devices any --mca btl self -x UCX_TLS=tcp,self -x "
+      "UCX_NET_DEVICES=wan0 --host 10.88.0.1:1,10.88.0.2:1,10.88.0.3:1,10.88.0.4:1 -np 4 '%s' gateway",
+      bin, bin, self_path);
+  char *argv[] = {"sh", "-c", command, NULL};
+  expect_survivors(argv);
+}
+
 int main(int argc, char **argv) {
   if (argc > 1 && strcmp(argv[1], "gateway") == 0) return be_gateway(argc, argv);
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_kill_over_shared_memory_costs_one_link),
       cmocka_unit_test(a_kill_with_single_copy_costs_one_link),
+      cmocka_unit_test(a_kill_over_a_wan_costs_one_link),
   };
   ssize_t n = readlink("/proc/self/exe", self_path, sizeof self_path - 1);
   if (n <= 0) return 1;

@@ -1,0 +1,90 @@
+/* covenant-test: timeout=300
+ * A peer whose training stands still misses more rounds than the others keep in memory. They go on without its
+ * payloads, but it stays a member; when it goes on, it replays the rounds from payloads that the others have on disk,
+ * contributes again, and ends in the same bits. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "report/metrics.h"
+#include "run.h"
+#include "support.h"
+
+enum { PEERS = 4, BEHIND = 2, MISSED = 7 };
+static test_run run;
+static const char *const settings[] = {"run.rounds=60", "exchange.round_timeout=1s", "run.member_timeout=300s",
+                                       "exchange.keep_rounds=100", NULL};
+
+static int prepare(void **state) {
+  (void)state;
+  test_run_prepare(&run);
+  return 0;
+}
+
+static int64_t peers_in(int64_t row) {
+  char path[400];
+  double value;
+  cov_csv csv;
+  snprintf(path, sizeof path, "%s/metrics.csv", run.dir);
+  assert_ok(cov_csv_read(path, &csv));
+  assert_ok(cov_csv_number(&csv, row < 0 ? csv.n_rows + row : row, cov_csv_column(&csv, "peers_in"), &value));
+  cov_csv_close(&csv);
+  return (int64_t)value;
+}
+
+static int log_says(int peer, const char *what) {
+  char path[400], *log;
+  size_t bytes;
+  snprintf(path, sizeof path, "%s/logs/peer-%d-sync-0.log", run.dir, peer);
+  assert_ok(cov_file_read(path, 1 << 22, &log, &bytes));
+  int found = strstr(log, what) != NULL;
+  free(log);
+  return found;
+}
+
+static void a_peer_that_fell_behind_catches_up(void **state) {
+  (void)state;
+  char path[400];
+  test_run_start(&run, "behind", settings);
+  assert_true(test_run_reach(&run, 2));
+  pid_t train = test_run_pid(&run, BEHIND, "train");
+  assert_int_equal(kill(train, SIGSTOP), 0);
+  int reached = test_run_reach(&run, 2 + MISSED + 1); /* one may have been on its way */
+  assert_int_equal(kill(train, SIGCONT), 0);
+  assert_true(reached);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "done");
+  assert_int_equal(peers_in(0), PEERS);
+  assert_int_equal(peers_in(2 + MISSED - 1), PEERS - 1);
+  assert_int_equal(peers_in(-1), PEERS); /* it has caught up */
+  const char *hash = test_run_final_hash(&run, 0);
+  for (int peer = 1; peer < PEERS; peer++) assert_string_equal(test_run_final_hash(&run, peer), hash);
+  int from_disk = 0;
+  for (int peer = 0; peer < PEERS; peer++) from_disk |= log_says(peer, "peer 2 is behind");
+  assert_true(from_disk);
+  assert_true(log_says(BEHIND, "goes back into the error feedback"));
+  snprintf(path, sizeof path, "%s/peers/0/payloads/0/2", run.dir);
+  assert_true(cov_file_exists(path));
+}
+
+/* Only so many rounds are kept. */
+static void old_payloads_go(void **state) {
+  (void)state;
+  const char *const short_run[] = {"run.rounds=6", "exchange.keep_rounds=2", NULL};
+  char path[400];
+  test_run_start(&run, "kept", short_run);
+  assert_int_equal(test_run_wait(&run), 0);
+  for (int round = 0; round < 6; round++) {
+    snprintf(path, sizeof path, "%s/peers/1/payloads/%d/3", run.dir, round);
+    assert_int_equal(cov_file_exists(path), round >= 4);
+  }
+}
+
+int main(void) {
+  const struct CMUnitTest tests[] = {
+      cmocka_unit_test(a_peer_that_fell_behind_catches_up),
+      cmocka_unit_test(old_payloads_go),
+  };
+  return cmocka_run_group_tests(tests, prepare, NULL);
+}
