@@ -18,12 +18,13 @@ typedef struct {
   int64_t rounds; /* codec: rounds that are trained, the last one is encoded and measured; 1 from a run's checkpoint */
   int64_t round;  /* codec with `run`: the checkpoint's; -1: the newest */
   int64_t ranks;  /* fsdp: ranks that share the replica out */
-  int64_t size;   /* gemm: edge of the square product */
-  int64_t bytes;  /* of an array (stream), of all states together (codec); 0: four times the last-level cache.
-                   * Of a payload (wan); 0: 20 MB */
-  const char *data; /* prepared folder to train on; NULL: tokens made up here */
-  const char *run;  /* codec: folder of the run whose pseudo-gradients are encoded; NULL: made here */
-  int64_t relays;   /* wan: hosts beside the peers, on better links; 0: every peer sends to every other */
+  int64_t one_threads; /* fsdp: of the one rank; 0: as many as all ranks have */
+  int64_t size;        /* gemm: edge of the square product */
+  int64_t bytes;       /* of an array (stream), of all states together (codec); 0: four times the last-level cache.
+                        * Of a payload (wan); 0: 20 MB */
+  const char *data;    /* prepared folder to train on; NULL: tokens made up here */
+  const char *run;     /* codec: folder of the run whose pseudo-gradients are encoded; NULL: made here */
+  int64_t relays;      /* wan: hosts beside the peers, on better links; 0: every peer sends to every other */
   int64_t up_mbit, down_mbit, rtt_ms; /* wan: the peers' links */
   const char *loss;                   /* wan: percent of packets, on each access link */
 } bench_request;

@@ -18,7 +18,7 @@ static const struct {
 } benches[] = {
 #define ROW(name, help) {#name, help, bench_##name},
     BENCH_LIST(ROW)};
-enum { N_BENCHES = sizeof benches / sizeof *benches, N_FLAGS = 16, PATH_BYTES = 4096 };
+enum { N_BENCHES = sizeof benches / sizeof *benches, N_FLAGS = 17, PATH_BYTES = 4096 };
 
 static void write_help(const cov_args_program *program) {
   cov_args_help(program, stdout);
@@ -54,6 +54,7 @@ static cov_status check_request(bench_request *q, int64_t threads) {
   COV_TRY(check_range("--rounds", q->rounds, 1, 10000));
   COV_TRY(check_range("--round", q->round, -1, 10000000));
   COV_TRY(check_range("--ranks", q->ranks, 2, 1024));
+  COV_TRY(check_range("--one-threads", q->one_threads, 0, 1024));
   COV_TRY(check_range("--size", q->size, 16, 32768));
   if (q->bytes != 0) COV_TRY(check_range("--bytes", q->bytes, 4096, (int64_t)1 << 40));
   COV_TRY(check_range("--threads", threads, 0, 1024));
@@ -144,6 +145,7 @@ int cmd_bench(int argc, char **argv) {
       {"--rounds", "N", COV_FLAG_INT, &q.rounds, "codec: rounds trained first (4)"},
       {"--ranks", "N", COV_FLAG_INT, &q.ranks, "fsdp: ranks that share the replica (2)"},
       {"--size", "N", COV_FLAG_INT, &q.size, "gemm, step: edge of the square product (2048)"},
+      {"--one-threads", "N", COV_FLAG_INT, &q.one_threads, "fsdp: threads of the one rank (those of all ranks)"},
       {"--bytes", "N", COV_FLAG_INT, &q.bytes,
        "stream, codec: bytes of an array (4 x last-level cache); wan: of a payload (20000000)"},
       {"--data", "DIR", COV_FLAG_TEXT, &q.data, "step, fsdp, codec: prepared data instead of made-up tokens"},

