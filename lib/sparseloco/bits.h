@@ -24,7 +24,7 @@ static inline uint32_t covi_bits_get(const uint8_t *stream, uint64_t bit, int n)
 
 typedef struct {
   uint8_t *at;      /* next whole byte */
-  uint64_t pending; /* bits not written yet, fewer than 8 between calls */
+  uint64_t pending; /* bits not written yet, fewer than 32 between calls */
   int n_pending;
 } covi_bit_writer;
 
@@ -32,18 +32,20 @@ typedef struct {
 static inline void covi_bits_put(covi_bit_writer *w, uint32_t value, int n) {
   w->pending |= (uint64_t)value << w->n_pending;
   w->n_pending += n;
-  while (w->n_pending >= 8) {
-    *w->at++ = (uint8_t)w->pending;
-    w->pending >>= 8;
-    w->n_pending -= 8;
-  }
+  if (w->n_pending < 32) return;
+  for (int i = 0; i < 4; i++) w->at[i] = (uint8_t)(w->pending >> 8 * i);
+  w->at += 4;
+  w->pending >>= 32;
+  w->n_pending -= 32;
 }
 
 /** Fill the last byte with zeros; returns the end. */
 static inline uint8_t *covi_bits_end(covi_bit_writer *w) {
-  if (w->n_pending > 0) *w->at++ = (uint8_t)w->pending;
+  for (; w->n_pending > 0; w->n_pending -= 8) {
+    *w->at++ = (uint8_t)w->pending;
+    w->pending >>= 8;
+  }
   w->n_pending = 0;
-  w->pending = 0;
   return w->at;
 }
 

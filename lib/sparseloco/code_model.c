@@ -73,11 +73,17 @@ size_t covi_code_band_bytes_max(int raw_bits, int64_t band_codes) {
 static uint8_t *write_coded(const covi_code_model *m, const uint8_t *code, int64_t n, uint8_t *out) {
   uint8_t *end = out + covi_code_band_bytes_max(m->raw_bits, n), *at = end;
   uint32_t state[COVI_LANES_MOST];
+  uint64_t reciprocal[COV_BINS_MAX];
+  for (int b = 0; b < m->bins; b++) {
+    uint32_t freq = (uint32_t)(m->start[b + 1] - m->start[b]);
+    reciprocal[b] = freq > 0 ? covi_rans_reciprocal(freq) : 0;
+  }
   for (int l = 0; l < m->lanes; l++) state[l] = COVI_RANS_START;
+  int mask = m->lanes - 1; /* one lane, or four */
   for (int64_t i = n - 1; i >= 0; i--) {
     uint32_t start = m->start[code[i]], freq = m->start[code[i] + 1] - start;
-    int l = (int)(i % m->lanes);
-    state[l] = covi_rans_put(state[l], start, freq, COVI_CODE_BITS, &at);
+    int l = (int)i & mask;
+    state[l] = covi_rans_put_fast(state[l], start, freq, reciprocal[code[i]], &at);
   }
   for (int l = m->lanes - 1; l >= 0; l--) covi_rans_state_put(state[l], at -= 4);
   memmove(out, at, (size_t)(end - at));

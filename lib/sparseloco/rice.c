@@ -1,6 +1,7 @@
 #include "sparseloco/rice.h"
 
 #include "sparseloco/bits.h"
+#include "sparseloco/width.h"
 
 static uint32_t longest_quotients(int k, int n, int b) {
   return (uint32_t)(k + ((n - k) >> b));
@@ -95,7 +96,15 @@ static inline int next_chunk(covi_rice_reader *r, int k, int b, uint16_t *index)
 }
 
 int covi_rice_next(covi_rice_reader *r, uint16_t *index) {
-  if (r->k == 64 && r->b == 5) return next_chunk(r, 64, 5, index); /* the usual shape: loops of a known length */
+  if (r->k == 64 && r->b == 5) { /* the usual shape: loops of a known length, or of a vector */
+    const covi_width *width = covi_width_get();
+    if (!width->rice_64) return next_chunk(r, 64, 5, index);
+    uint64_t left = 8 * (uint64_t)(r->end - r->unary) - r->unary_bit;
+    const uint8_t *low = r->low + r->low_bit / 8;
+    if (!width->rice_64(low, r->unary, &r->unary_bit, left < r->longest ? left : r->longest, index)) return 0;
+    r->low_bit += 64 * 5;
+    return index[63] < r->n;
+  }
   return next_chunk(r, r->k, r->b, index);
 }
 

@@ -101,6 +101,11 @@ typedef struct {
   /** counts[b], sums[b] += number and sum of q of the v[n] with code b, for all b < bins; codes are below bins. */
   void (*count)(const float *v, const uint8_t *code, int64_t n, int exponent, int bins, int64_t *counts, int64_t *sums);
 
+  /** The Rice reader's usual chunk, 64 indices with 5 low bits (rice.h): low bits from byte `low` on, quotients from
+   * bit *unary_bit of `unary` on, which moves behind them. Returns 0 if they do not end within `limit` <= 4096 bits;
+   * the caller compares index[63] with the chunk's size. NULL: the reader's own loop. */
+  int (*rice_64)(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
+
   /** sum[l][i] += block[l] * (sum of key[l][j] * bits of x[j] over j = i, i + 8, ...), modulo 2^64, for l = 0, 1. */
   void (*hash)(const float *x, int64_t n, const uint64_t *const key[2], const uint64_t block[2],
                uint64_t sum[2][COVI_HASH_LANES]);

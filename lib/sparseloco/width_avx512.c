@@ -5,6 +5,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "sparseloco/bits.h"
 #include "sparseloco/fixed.h"
 
 enum { LANES = 16 };
@@ -354,6 +355,67 @@ COVI_AVX512 static uint32_t avx512_step(const covi_step *s) {
   return _mm512_reduce_max_epu32(largest);
 }
 
+COVI_AVX512 static inline __m512i lane_numbers(void) {
+  return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
+/* Places of the first 64 ones; 0 if they are not within `limit` bits. place[64 + LANES]. */
+COVI_AVX512 static inline int find_ones(const uint8_t *stream, uint64_t first_bit, uint64_t limit, uint32_t *place) {
+  int n = 0;
+  for (uint64_t at = 0; n < 64;) {
+    if (at >= limit) return 0;
+    uint64_t bit = first_bit + at, word = covi_load64(stream + bit / 8) >> bit % 8;
+    for (uint32_t part = 0; part < 64 && n < 64; part += LANES) {
+      __mmask16 ones = (__mmask16)(word >> part);
+      __m512i here = _mm512_add_epi32(_mm512_set1_epi32((int)((uint32_t)at + part)), lane_numbers());
+      _mm512_storeu_si512(place + n, _mm512_maskz_compress_epi32(ones, here));
+      n += __builtin_popcount(ones);
+    }
+    at += 64 - bit % 8;
+  }
+  return place[63] < limit;
+}
+
+/* Sixteen values of 5 bits, one after the other from bit 0 of `at`: two bytes that hold each, shifted into place. */
+COVI_AVX512 static inline __m512i five_bits(const uint8_t *at) {
+#define BYTES(e) (((5 * (e)) / 8 + 1) << 8 | (5 * (e)) / 8 | (int)0x80800000)
+  const __m512i window =
+      _mm512_setr_epi32(BYTES(0), BYTES(1), BYTES(2), BYTES(3), BYTES(4), BYTES(5), BYTES(6), BYTES(7), BYTES(8),
+                        BYTES(9), BYTES(10), BYTES(11), BYTES(12), BYTES(13), BYTES(14), BYTES(15));
+#undef BYTES
+  const __m512i shift =
+      _mm512_and_si512(_mm512_mullo_epi32(lane_numbers(), _mm512_set1_epi32(5)), _mm512_set1_epi32(7));
+  __m128i bytes = _mm_maskz_loadu_epi8(0x3FF, at); /* ten: no byte behind the last one is read */
+  __m512i pairs = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), window);
+  return _mm512_and_si512(_mm512_srlv_epi32(pairs, shift), _mm512_set1_epi32(31));
+}
+
+/* Each lane plus all below it. */
+COVI_AVX512 static inline __m512i running_sum(__m512i x) {
+  const __m512i zero = _mm512_setzero_si512();
+  x = _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 15));
+  x = _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 14));
+  x = _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 12));
+  return _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 8));
+}
+
+COVI_AVX512 static int avx512_rice_64(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit,
+                                      uint16_t *index) {
+  uint32_t place[64 + LANES];
+  if (!find_ones(unary, *unary_bit, limit, place)) return 0;
+  *unary_bit += place[63] + 1;
+  __m512i carry = _mm512_setzero_si512();
+  for (int j = 0; j < 4; j++) {
+    __m512i number = _mm512_add_epi32(lane_numbers(), _mm512_set1_epi32(LANES * j));
+    __m512i quotients = _mm512_sub_epi32(_mm512_loadu_si512(place + LANES * j), number);
+    __m512i lows = _mm512_add_epi32(carry, running_sum(five_bits(low + 10 * j)));
+    carry = _mm512_permutexvar_epi32(_mm512_set1_epi32(15), lows);
+    __m512i at = _mm512_add_epi32(_mm512_add_epi32(_mm512_slli_epi32(quotients, 5), lows), number);
+    _mm256_storeu_si256((__m256i *)(index + LANES * j), _mm512_cvtepi32_epi16(at));
+  }
+  return 1;
+}
+
 const covi_width covi_width_avx512 = {
     .name = "avx512",
     .largest = avx512_largest,
@@ -363,6 +425,7 @@ const covi_width covi_width_avx512 = {
     .moments = avx512_moments,
     .codes = avx512_codes,
     .count = avx512_count,
+    .rice_64 = avx512_rice_64,
     .hash = avx512_hash,
     .step = avx512_step,
 };

@@ -9,6 +9,7 @@
 #include "sparseloco/fixed.h"
 #include "sparseloco/leaf.h"
 #include "sparseloco/outer.h"
+#include "sparseloco/rice.h"
 #include "sparseloco/width.h"
 #include "support.h"
 
@@ -302,6 +303,55 @@ static void hashes_agree(void **state) {
   }
 }
 
+/* Chunks as a writer makes them, and bytes of any kind: the vector reads, or refuses, what the reader's own loop does.
+ */
+static void rice_chunks_agree(void **state) {
+  (void)state;
+  enum { CHUNKS = 5, BYTES = 512 };
+  uint8_t bytes[BYTES];
+  uint16_t index[CHUNKS * 64], got[64 + COVI_LANES_MAX], want[64];
+  const covi_width *width[2];
+  int n_widths = list_widths(width), refused = 0, taken = 0;
+  for (int round = 0; round < 4000; round++) {
+    memset(bytes, 0, sizeof bytes);
+    size_t used = BYTES - 16;
+    for (int c = 0; c < CHUNKS; c++) { /* ascending: one in each stretch of 64, or all at either end */
+      for (int i = 0; i < 64; i++) {
+        uint32_t r = cov_float_bits(test_random((uint64_t)round, (uint64_t)(c * 64 + i)));
+        int spread = round % 3 == 0 ? 64 * i + (int)(r % 64) : round % 3 == 1 ? i : 4032 + i;
+        index[c * 64 + i] = (uint16_t)spread;
+      }
+    }
+    if (round % 4 != 3) used = (size_t)(covi_rice_write(index, CHUNKS, 64, 4096, bytes) - bytes);
+    for (int j = 0; round % 4 >= 2 && j < (round % 4 == 3 ? (int)used : 3); j++) {
+      uint32_t r = cov_float_bits(test_random(1000 + (uint64_t)round, (uint64_t)j));
+      size_t at = round % 4 == 3 ? (size_t)j : r % used;
+      bytes[at] = (uint8_t)(r >> (round % 16 < 8 ? 3 : 9) & (round % 32 < 16 ? 0xFF : 0x91));
+    }
+    for (int v = 0; v < n_widths; v++) {
+      covi_rice_reader plain, wide;
+      assert_int_equal(covi_width_choose("plain"), 0);
+      assert_true(covi_rice_open(&plain, CHUNKS, 64, 4096, bytes, bytes + used));
+      assert_true(covi_rice_open(&wide, CHUNKS, 64, 4096, bytes, bytes + used));
+      for (int c = 0; c < CHUNKS; c++) {
+        assert_int_equal(covi_width_choose("plain"), 0);
+        int ok = covi_rice_next(&plain, want);
+        assert_int_equal(covi_width_choose(width[v]->name), 0);
+        assert_int_equal(covi_rice_next(&wide, got), ok);
+        refused += !ok;
+        taken += ok;
+        if (!ok) break;
+        assert_memory_equal(got, want, sizeof want);
+        assert_int_equal(wide.unary_bit, plain.unary_bit);
+        assert_int_equal(wide.low_bit, plain.low_bit);
+        if (round % 4 < 2) assert_memory_equal(want, index + c * 64, sizeof want);
+      }
+    }
+  }
+  assert_int_equal(covi_width_choose(NULL), 0);
+  if (n_widths > 0) assert_true(refused > 500 && taken > 500);
+}
+
 /* Two rounds of five peers: payloads, error feedback, parameters and state hash, by any width and number of threads. */
 static void rounds_agree(void **state) {
   (void)state;
@@ -372,10 +422,15 @@ static void unknown_widths_change_nothing(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(sweeps_agree),          cmocka_unit_test(selections_agree),
-      cmocka_unit_test(places_become_indices), cmocka_unit_test(statistics_agree),
-      cmocka_unit_test(steps_agree),           cmocka_unit_test(hashes_agree),
-      cmocka_unit_test(rounds_agree),          cmocka_unit_test(unknown_widths_change_nothing),
+      cmocka_unit_test(sweeps_agree),
+      cmocka_unit_test(selections_agree),
+      cmocka_unit_test(places_become_indices),
+      cmocka_unit_test(statistics_agree),
+      cmocka_unit_test(steps_agree),
+      cmocka_unit_test(hashes_agree),
+      cmocka_unit_test(rice_chunks_agree),
+      cmocka_unit_test(rounds_agree),
+      cmocka_unit_test(unknown_widths_change_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
