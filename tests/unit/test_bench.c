@@ -467,8 +467,7 @@ static void mistakes_say_what_was_meant(void **state) {
                {"gemm --reps many", "is not an integer"},
                {"stream --bytes 12", "--bytes is 12"},
                {"step model.dmi=8", "did you mean"},
-               {"step " TINY "model.vocab=100", "the data's vocabulary is 257"},
-               {"codec --threads 2", "encoded by one thread"}};
+               {"step " TINY "model.vocab=100", "the data's vocabulary is 257"}};
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     if (run(wrong[i].arguments) != 2) fail_msg("exit code of: covenant bench %s", wrong[i].arguments);
     if (!strstr(err_text, wrong[i].says)) fail_msg("'%s' does not say '%s'", err_text, wrong[i].says);
