@@ -82,6 +82,7 @@ static void add_back(const cov_payload_view *view, const cov_shard *shard, float
     cov_payload_reader_open(&r, view, t, part->band);
     for (int64_t c = part->chunk; c < part->chunk + part->n_chunks; c++) {
       cov_payload_reader_values(&r, index, value);
+      /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): the reader fills k of both */
       for (int i = 0; i < gt->k; i++) own[cov_grid_elem(gt, c, index[i]) - part->elem] += value[i];
     }
   }
