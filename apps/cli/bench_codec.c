@@ -13,7 +13,9 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/parallel.h"
+#include "cli/bench_coders.h"
 #include "cli/bench_machine.h"
+#include "cli/bench_quantisers.h"
 #include "cli/bench_rounds.h"
 #include "cli/bench_stream.h"
 #include "sparseloco/state_hash.h"
@@ -204,6 +206,7 @@ static void put_results(codec_bench *b, bench_report *report) {
   bench_put_count(report, "topk", r->grid.topk);
   const cov_quantiser *quantiser = cov_quantiser_get((int)r->quant.id);
   bench_put_text(report, "quantizer", quantiser ? quantiser->name : "unknown");
+  bench_put_text(report, "index_coder", cfg->sync.index_coder == COV_CFG_CODER_SPLIT ? "split" : "rice");
   const double payload_bytes = payload_bytes_mean(b);
   bench_put_number(report, "payload_bytes", payload_bytes);
   bench_put_count(report, "values_sent", r->grid.n_kept);
@@ -236,6 +239,8 @@ cov_status bench_codec(const bench_request *q, bench_report *report) {
   if (st == COV_OK) st = open_codec(&b);
   if (st == COV_OK) st = measure(&b);
   if (st == COV_OK) put_results(&b, report);
+  if (st == COV_OK) st = bench_coders_measure(&b.rounds, &b.views[0], q->reps, report);
+  if (st == COV_OK) st = bench_quantisers_measure(&b.rounds, report);
   close_codec(&b);
   bench_model_close(&model);
   return st;

@@ -372,7 +372,15 @@ static void codec_counts_what_it_sends(void **state) {
   const double sent = 5 * 64 + 2 * (64 + 32 + 32 + 64 + 3 * 64) + 5 * 8;
   assert_true(number("values_sent") == sent);
   assert_true(number("params") == TINY_PARAMS);
-  assert_true(number("payload_bytes") > sent); /* 12 bits of index and 2 of code, but for whole chunks */
+  assert_true(number("payload_bytes") > 0.9 * sent); /* 7.5 bits of index and 1 of code, but for whole chunks */
+  assert_close(number("rice_bits_per_value"), number("bits_per_value")); /* the coder of the run, on the first peer */
+  assert_true(number("split_bits_per_value") > 0 && number("index_entropy_bits_per_value") > 0);
+  assert_true(number("code_entropy_bits_per_value") > 0 && number("code_entropy_bits_per_value") < 2);
+  assert_samples("rice_encode_values_per_cpu_s");
+  assert_samples("rice_decode_values_per_cpu_s");
+  assert_samples("split_encode_values_per_cpu_s");
+  assert_samples("split_decode_values_per_cpu_s");
+  assert_true(number("sign2_error") < number("sign1_error") && number("sign1_error") < 1);
   assert_close(number("bits_per_value"), 8.0 * number("payload_bytes") / sent);
   assert_close(number("ratio_fp32"), 4.0 * TINY_PARAMS / number("payload_bytes"));
   static const char *const samples[] = {"encode_params_per_s", "aggregate_params_per_s", "stream_bound_params_per_s",
