@@ -19,7 +19,7 @@ typedef struct {
   int64_t round;  /* codec with `run`: the checkpoint's; -1: the newest */
   int64_t ranks;  /* fsdp: ranks that share the replica out */
   int64_t one_threads; /* fsdp: of the one rank; 0: as many as all ranks have */
-  int64_t size;        /* gemm: edge of the square product */
+  int64_t size;        /* gemm, attention: edge of the square product */
   int64_t bytes;       /* of an array (stream), of all states together (codec); 0: four times the last-level cache.
                         * Of a payload (wan); 0: 20 MB */
   const char *data;    /* prepared folder to train on; NULL: tokens made up here */
@@ -33,6 +33,7 @@ typedef struct {
 /*    name,   one line of help */
 #define BENCH_LIST(X)                                                                                     \
   X(gemm,   "matrix products: a large square one, and those of the model")                                \
+  X(attention, "both passes of the model's attention, in f32 and bf16, against a large product")             \
   X(step,   "one optimiser step, against the rate of its own matrix products")                            \
   X(fsdp,   "steps of a replica shared out over ranks, against one rank with as many threads")             \
   X(codec,  "bits a value, and speed of encoding, aggregating and hashing, against the memory's")         \

@@ -144,7 +144,7 @@ int cmd_bench(int argc, char **argv) {
       {"--steps", "N", COV_FLAG_INT, &q.steps, "step, fsdp: optimiser steps a repetition"},
       {"--rounds", "N", COV_FLAG_INT, &q.rounds, "codec: rounds trained first (4)"},
       {"--ranks", "N", COV_FLAG_INT, &q.ranks, "fsdp: ranks that share the replica (2)"},
-      {"--size", "N", COV_FLAG_INT, &q.size, "gemm, step: edge of the square product (2048)"},
+      {"--size", "N", COV_FLAG_INT, &q.size, "gemm, step, attention: edge of the square product (2048)"},
       {"--one-threads", "N", COV_FLAG_INT, &q.one_threads, "fsdp: threads of the one rank (those of all ranks)"},
       {"--bytes", "N", COV_FLAG_INT, &q.bytes,
        "stream, codec: bytes of an array (4 x last-level cache); wan: of a payload (20000000)"},

@@ -355,6 +355,16 @@ static void gemm_has_its_keys(void **state) {
   assert_close(flop, number("gemm_flop_per_step"));
 }
 
+/* One row a dtype. */
+static void attention_has_its_keys(void **state) {
+  (void)state;
+  run_json("attention", TINY "--size 32");
+  assert_non_null(strstr(out_text, "\"dtype\": \"fp32\""));
+  static const char *const samples[] = {"forward_flops_per_s", "backward_flops_per_s", "product_flops_per_s", "ratio",
+                                        "ratio_cpu"};
+  for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) assert_samples(samples[i]);
+}
+
 static void stream_has_its_keys(void **state) {
   (void)state;
   run_json("stream", "--bytes 65536");
@@ -475,7 +485,8 @@ static void mistakes_say_what_was_meant(void **state) {
                {"gemm --reps many", "is not an integer"},
                {"stream --bytes 12", "--bytes is 12"},
                {"step model.dmi=8", "did you mean"},
-               {"step " TINY "model.vocab=100", "the data's vocabulary is 257"}};
+               {"step " TINY "model.vocab=100", "the data's vocabulary is 257"},
+               {"codec --threads 300", "a shard has at most 256"}};
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     if (run(wrong[i].arguments) != 2) fail_msg("exit code of: covenant bench %s", wrong[i].arguments);
     if (!strstr(err_text, wrong[i].says)) fail_msg("'%s' does not say '%s'", err_text, wrong[i].says);
@@ -508,6 +519,7 @@ int main(void) {
       cmocka_unit_test(step_has_its_keys),
       cmocka_unit_test(bf16_is_refused_by_name_and_auto_falls_back),
       cmocka_unit_test(gemm_has_its_keys),
+      cmocka_unit_test(attention_has_its_keys),
       cmocka_unit_test(stream_has_its_keys),
       cmocka_unit_test(codec_counts_what_it_sends),
       cmocka_unit_test(codec_knows_the_strategies),

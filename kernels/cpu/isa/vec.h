@@ -40,6 +40,14 @@ static inline vec vec_fma(vec a, vec b, vec c) {
 static inline vec vec_max(vec a, vec b) {
   return _mm512_max_ps(a, b);
 }
+static inline vec vec_min(vec a, vec b) {
+  return _mm512_min_ps(a, b);
+}
+/* 1 / x to 2e-7 for 2^-126 <= x <= 2^126: an estimate of 14 bits and one step of Newton's. */
+static inline vec vec_inverse(vec x) {
+  vec y = _mm512_rcp14_ps(x);
+  return _mm512_fmadd_ps(y, _mm512_fnmadd_ps(x, y, _mm512_set1_ps(1.0f)), y);
+}
 static inline float vec_sum(vec v) {
   return _mm512_reduce_add_ps(v);
 }
@@ -85,6 +93,12 @@ static inline vec vec_fma(vec a, vec b, vec c) {
 }
 static inline vec vec_max(vec a, vec b) {
   return _mm256_max_ps(a, b);
+}
+static inline vec vec_min(vec a, vec b) {
+  return _mm256_min_ps(a, b);
+}
+static inline vec vec_inverse(vec x) {
+  return _mm256_div_ps(_mm256_set1_ps(1.0f), x);
 }
 static inline float vec_sum(vec v) {
   __m128 x = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
@@ -142,6 +156,13 @@ static inline vec vec_fma(vec a, vec b, vec c) {
 static inline vec vec_max(vec a, vec b) {
   int_vec larger = a > b;
   return (vec)(((int_vec)a & larger) | ((int_vec)b & ~larger));
+}
+static inline vec vec_min(vec a, vec b) {
+  int_vec smaller = a < b;
+  return (vec)(((int_vec)a & smaller) | ((int_vec)b & ~smaller));
+}
+static inline vec vec_inverse(vec x) {
+  return vec_set(1.0f) / x;
 }
 static inline float vec_sum(vec v) {
   return (v[0] + v[2]) + (v[1] + v[3]);

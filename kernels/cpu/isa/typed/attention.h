@@ -4,8 +4,8 @@
 
 #include "cpu/isa/typed/tile.h"
 
-/* Queries and keys of a block. Scores of a block are f32 [BQ][BK]: 16 KiB, so that they, and what is made of them, stay
- * in the first-level cache between the products. */
+/* Queries and keys of a block. A block is worked on in strips of MR queries, so that scores never leave the first-level
+ * cache. */
 enum { BQ = 64, BK = 64 };
 _Static_assert(BQ % MR == 0 && BK % NR == 0, "blocks consist of whole tiles");
 

@@ -12,9 +12,9 @@ typedef struct {
   word *q_left, *dout_left, *q_rows, *dout_rows;
   float *lse2, *own;   /* [Tp] of the head: lse * log2(e); dout . out */
   float *dq, *dk, *dv; /* [Tp][Ep] */
-  float *s, *dp;       /* [BQ][BK] */
-  word *p, *ds,
-      *ds_left; /* p, ds: word (query / PER_WORD, key); ds_left: word (query, key / PER_WORD). f32: s, dp, dp */
+  float *s, *dp;       /* [MR][BK] of a strip */
+  word *p, *ds;        /* word (query / PER_WORD, key) */
+  word *ds_left;       /* word (query, key / PER_WORD); in f32 ds */
 } buffers;
 
 static int64_t layout(const covi_attention *a, void *scratch, buffers *b) {
@@ -29,10 +29,10 @@ static int64_t layout(const covi_attention *a, void *scratch, buffers *b) {
   for (int i = 0; i < 3; i++) *sums[i] = arena_take(&m, z.Tp * z.Ep);
   b->lse2 = arena_take(&m, z.Tp);
   b->own = arena_take(&m, z.Tp);
-  b->s = arena_take(&m, BQ * BK);
-  b->dp = arena_take(&m, BQ * BK);
-  b->p = COVI_PAIRS ? arena_take(&m, BQ * BK / PER_WORD) : (void *)b->s;
-  b->ds = COVI_PAIRS ? arena_take(&m, BQ * BK / PER_WORD) : (void *)b->dp;
+  b->s = arena_take(&m, MR * BK);
+  b->dp = arena_take(&m, MR * BK);
+  b->p = arena_take(&m, BQ * BK / PER_WORD);
+  b->ds = arena_take(&m, BQ * BK / PER_WORD);
   b->ds_left = COVI_PAIRS ? arena_take(&m, BQ * BK / PER_WORD) : b->ds;
   return m.bytes;
 }
@@ -56,48 +56,56 @@ static void pack_head(const covi_attention *a, const buffers *b, int64_t sequenc
   }
 }
 
-/* Of queries [t0, t0 + n) and the keys from j0 on: s = q k^T and dp = dout v^T, where the tile has anything to see. */
-static void score_products(const buffers *b, int64_t t0, int64_t n, int64_t j0) {
+/* Of the MR queries from t on and the keys from j0 on: s = q k^T and dp = dout v^T, where there is anything to see. */
+static void score_products(const buffers *b, int64_t t, int64_t j0) {
   const padded *z = &b->size;
-  for (int64_t j = 0; j < BK; j += NR) {
-    for (int64_t i = 0; i < n; i += MR) {
-      if (seen(t0 + i + MR - 1, j0 + j, NR) == 0) continue;
-      const int64_t row = (t0 + i) * z->words, panel = (j0 + j) * z->words, at = i * BK + j;
-      tile_product(b->s + at, BK, NULL, (left){b->q_left + row, z->words, 1}, b->k_columns + panel, z->words);
-      tile_product(b->dp + at, BK, NULL, (left){b->dout_left + row, z->words, 1}, b->v_columns + panel, z->words);
-    }
+  const left q = {b->q_left + t * z->words, z->words, 1}, dout = {b->dout_left + t * z->words, z->words, 1};
+  for (int64_t j = 0; j < seen(t + MR - 1, j0, BK); j += NR) {
+    const int64_t panel = (j0 + j) * z->words;
+    tile_product(b->s + j, BK, NULL, q, b->k_columns + panel, z->words);
+    tile_product(b->dp + j, BK, NULL, dout, b->v_columns + panel, z->words);
   }
 }
 
-/* One vector of p = exp(s - lse) and ds = p (dp - own) of query row i; keys from n_seen on are hidden. */
-static inline void probabilities(const buffers *b, int64_t i, int64_t j, int64_t n_seen, vec c, const float *lse2,
-                                 const float *own, vec *p, vec *ds) {
-  float *s = b->s + i * BK + j, *dp = b->dp + i * BK + j;
+/* One vector of p = exp(s - lse) and ds = p (dp - own) of row r of the strip; keys from n_seen on are hidden. */
+static inline void probabilities(const buffers *b, int64_t r, int64_t j, int64_t n_seen, vec c, vec lse2, vec own,
+                                 vec *p, vec *ds) {
+  float *s = b->s + r * BK + j, *dp = b->dp + r * BK + j;
   *p = *ds = vec_set(0.0f);
   if (j >= n_seen) return;
   for (int64_t l = n_seen - j; l < LANES; l++) s[l] = -INFINITY, dp[l] = 0.0f;
-  *p = vec_exp2(vec_sub(vec_mul(vec_load(s), c), vec_set(lse2[i])));
-  *ds = vec_mul(*p, vec_sub(vec_load(dp), vec_set(own[i])));
+  *p = vec_exp2(vec_sub(vec_mul(vec_load(s), c), lse2));
+  *ds = vec_mul(*p, vec_sub(vec_load(dp), own));
 }
 
-/* Scores to probabilities and their gradients, as the operands that the three other products want. Rows go by words:
- * rows that follow each other share the words of p and ds. Rows from n on (padding) are zero. A product may read up to
- * MR keys beyond those that a row sees. */
-static void gradient_rows(const buffers *b, int64_t t0, int64_t n, int64_t j0, float scale2) {
-  const vec c = vec_set(scale2);
-  const float *lse2 = b->lse2 + t0, *own = b->own + t0;
-  for (int64_t i = 0; i < n; i += PER_WORD) {
-    const int64_t n_seen[2] = {seen(t0 + i, j0, BK), i + 1 < n ? seen(t0 + i + 1, j0, BK) : 0};
-    const int64_t end = least(round_up(seen(t0 + i, j0, BK) + PER_WORD + MR, LANES), BK);
-    for (int64_t j = 0; j < end; j += LANES) {
-      vec p[PER_WORD], ds[PER_WORD];
-      for (int r = 0; r < PER_WORD; r++) {
-        probabilities(b, i + r, j, n_seen[r], c, lse2, own, &p[r], &ds[r]);
-        store_left(b->ds_left + (i + r) * (BK / PER_WORD), j, ds[r]);
-      }
-      store_rows(b->p + i / PER_WORD * BK + j, p);
-      store_rows(b->ds + i / PER_WORD * BK + j, ds);
+/* Scores to probabilities and their gradients, as the operands that the three other products want, for row i of a block
+ * of n, row r of the strip, and the PER_WORD - 1 rows behind it: they share the words of p and ds. Rows from n on
+ * (padding) are zero. A product may read up to MR keys beyond those that a row sees. */
+static inline void gradient_rows(const buffers *b, int64_t t0, int64_t n, int64_t i, int64_t r, int64_t j0, vec c) {
+  const int64_t n_seen[2] = {seen(t0 + i, j0, BK), i + 1 < n ? seen(t0 + i + 1, j0, BK) : 0};
+  const int64_t end = least(round_up(n_seen[0] + PER_WORD + MR, LANES), BK);
+  vec lse2[PER_WORD], own[PER_WORD];
+  for (int w = 0; w < PER_WORD; w++) {
+    lse2[w] = vec_set(b->lse2[t0 + i + w]);
+    own[w] = vec_set(b->own[t0 + i + w]);
+  }
+  for (int64_t j = 0; j < end; j += LANES) {
+    vec p[PER_WORD], ds[PER_WORD];
+    for (int w = 0; w < PER_WORD; w++) {
+      probabilities(b, r + w, j, n_seen[w], c, lse2[w], own[w], &p[w], &ds[w]);
+      if (COVI_PAIRS) store_left(b->ds_left + (i + w) * (BK / PER_WORD), j, ds[w]);
     }
+    store_rows(b->p + i / PER_WORD * BK + j, p);
+    store_rows(b->ds + i / PER_WORD * BK + j, ds);
+  }
+}
+
+/* p and ds of queries [t0, t0 + n) and the keys from j0 on. */
+static void block_scores(const buffers *b, int64_t t0, int64_t n, int64_t j0, float scale2) {
+  const vec c = vec_set(scale2);
+  for (int64_t i = 0; i < n; i += MR) {
+    score_products(b, t0 + i, j0);
+    for (int64_t r = 0; r < MR && i + r < n; r += PER_WORD) gradient_rows(b, t0, n, i + r, r, j0, c);
   }
 }
 
@@ -168,8 +176,7 @@ void COVI_TYPED(covi_attention_backward)(const covi_attention *a, int64_t pair, 
     for (int64_t j0 = 0; j0 < a->T; j0 += BK) {
       for (int64_t t0 = j0; t0 < a->T; t0 += BQ) {
         const int64_t n = least(a->T - t0, BQ);
-        score_products(&b, t0, n, j0);
-        gradient_rows(&b, t0, n, j0, scale * 0x1.715476p+0f);
+        block_scores(&b, t0, n, j0, scale * 0x1.715476p+0f);
         gradient_products(&b, t0, n, j0);
       }
     }

@@ -9,11 +9,11 @@
 
 typedef struct {
   padded size;
-  word *k, *v, *q; /* packed: all keys, all values, a block of queries */
-  word *p;         /* [BQ][BK / PER_WORD] probabilities of a block as a left operand; in f32 the buffer of the scores */
-  float *s;        /* [BQ][BK] scores */
-  float *o;        /* [BQ][Ep] */
-  float *sum;      /* [BQ][LANES] in lanes; added up at the end */
+  word *k, *v, *q;   /* packed: all keys, all values, a block of queries */
+  float *s;          /* [MR][BK] scores of a strip */
+  word *p;           /* [MR][BK / PER_WORD] its probabilities as a left operand; in f32 the same buffer */
+  float *o;          /* [BQ][Ep] */
+  float *sum;        /* [BQ][LANES] in lanes; added up at the end */
   float *top, *keep; /* [BQ] */
 } buffers;
 
@@ -24,8 +24,8 @@ static int64_t layout(const covi_attention *a, void *scratch, buffers *b) {
   b->k = arena_take(&m, z.Tp * z.words);
   b->v = arena_take(&m, z.Tp / PER_WORD * z.Ep);
   b->q = arena_take(&m, BQ * z.words);
-  b->s = arena_take(&m, BQ * BK);
-  b->p = COVI_PAIRS ? arena_take(&m, BQ * BK / PER_WORD) : (void *)b->s;
+  b->s = arena_take(&m, MR * BK);
+  b->p = COVI_PAIRS ? arena_take(&m, MR * BK / PER_WORD) : (void *)b->s;
   b->o = arena_take(&m, BQ * z.Ep);
   b->sum = arena_take(&m, BQ * LANES);
   b->top = arena_take(&m, BQ);
@@ -33,18 +33,19 @@ static int64_t layout(const covi_attention *a, void *scratch, buffers *b) {
   return m.bytes;
 }
 
-/* One row of scores to probabilities: the first n_seen count, those up to n_fill are read by the product and become 0
- * (up to a whole vector). */
-static void softmax_row(const buffers *b, int64_t i, int64_t n_seen, int64_t n_fill, float c, int first) {
-  float *s = b->s + i * BK, *sum = b->sum + i * LANES;
-  word *p = b->p + i * (BK / PER_WORD);
+/* Row r of a strip, query i of the block, from scores to probabilities: the first n_seen count, those up to n_fill are
+ * read by the product and become 0 (up to a whole vector). */
+static inline void softmax_row(const buffers *b, int64_t r, int64_t i, int64_t n_seen, int64_t n_fill, float c,
+                               int first) {
+  float *s = b->s + r * BK, *sum = b->sum + i * LANES;
+  word *p = b->p + r * (BK / PER_WORD);
   const int64_t end = round_up(n_seen, LANES);
   vec top = vec_set(-INFINITY), total = vec_set(0.0f);
   for (int64_t j = n_seen; j < end; j++) s[j] = -INFINITY;
   for (int64_t j = 0; j < end; j += LANES) top = vec_max(vec_load(s + j), top);
   float old = first ? -INFINITY : b->top[i], now = vec_top(top);
   now = now > old ? now : old;
-  float keep = first ? 0.0f : exp2f((old - now) * c);
+  float keep = now == old ? 1.0f : exp2f((old - now) * c);
   const vec factor = vec_set(c), shift = vec_set(-now * c);
   for (int64_t j = 0; j < end; j += LANES) {
     vec e = vec_exp2(vec_fma(vec_load(s + j), factor, shift));
@@ -57,26 +58,16 @@ static void softmax_row(const buffers *b, int64_t i, int64_t n_seen, int64_t n_f
   vec_store(sum, first ? total : vec_fma(vec_load(sum), vec_set(keep), total));
 }
 
-/* Queries [t0, t0 + n) against keys [j0, j0 + nk). */
-static void block(const buffers *b, int64_t t0, int64_t n, int64_t j0, int64_t nk, float c) {
+/* MR queries from i on of the block from t0 on, against the keys [j0, j0 + nk). */
+static void strip(const buffers *b, int64_t t0, int64_t i, int64_t j0, int64_t nk, float c) {
   const padded *z = &b->size;
-  for (int64_t j = 0; j < nk; j += NR) {
-    for (int64_t i = 0; i < n; i += MR) {
-      if (seen(t0 + i + MR - 1, j0 + j, nk) == 0) continue;
-      tile_product(b->s + i * BK + j, BK, NULL, (left){b->q + i * z->words, z->words, 1}, b->k + (j0 + j) * z->words,
-                   z->words);
-    }
-  }
-  for (int64_t i = 0; i < n; i++) {
-    softmax_row(b, i, seen(t0 + i, j0, nk), seen(t0 + i / MR * MR + MR - 1, j0, nk), c, j0 == 0);
-  }
-  for (int64_t i = 0; i < n; i += MR) {
-    const left p = {b->p + i * (BK / PER_WORD), BK / PER_WORD, 1};
-    const int64_t words = (seen(t0 + i + MR - 1, j0, nk) + PER_WORD - 1) / PER_WORD;
-    for (int64_t e = 0; e < z->Ep; e += NR) {
-      tile_product(b->o + i * z->Ep + e, z->Ep, j0 == 0 ? NULL : b->keep + i, p,
-                   b->v + (e * z->Tp + j0 * NR) / PER_WORD, words);
-    }
+  const int64_t n_seen = seen(t0 + i + MR - 1, j0, nk), words = (n_seen + PER_WORD - 1) / PER_WORD;
+  const left q = {b->q + i * z->words, z->words, 1}, p = {b->p, BK / PER_WORD, 1};
+  for (int64_t j = 0; j < n_seen; j += NR) tile_product(b->s + j, BK, NULL, q, b->k + (j0 + j) * z->words, z->words);
+  for (int64_t r = 0; r < MR; r++) softmax_row(b, r, i + r, seen(t0 + i + r, j0, nk), n_seen, c, j0 == 0);
+  for (int64_t e = 0; e < z->Ep; e += NR) {
+    tile_product(b->o + i * z->Ep + e, z->Ep, j0 == 0 ? NULL : b->keep + i, p, b->v + (e * z->Tp + j0 * NR) / PER_WORD,
+                 words);
   }
 }
 
@@ -86,7 +77,9 @@ static void query_block(const covi_attention *a, const buffers *b, int64_t seque
   const elem *q = a->q;
   elem *out = a->out_to;
   pack_left(b->q, q + (sequence * a->T + t0) * a->ldq + h * a->E, a->ldq, n, a->E, rows);
-  for (int64_t j0 = 0; j0 < t0 + n; j0 += BK) block(b, t0, rows, j0, least(t0 + n - j0, BK), c);
+  for (int64_t j0 = 0; j0 < t0 + n; j0 += BK) {
+    for (int64_t i = 0; i < rows; i += MR) strip(b, t0, i, j0, least(t0 + n - j0, BK), c);
+  }
   for (int64_t i = 0; i < n; i++) {
     float sum = vec_sum(vec_load(b->sum + i * LANES)), inverse = 1.0f / sum;
     const float *o = b->o + i * b->size.Ep;

@@ -26,6 +26,13 @@ static inline elem narrow(float x) {
 }
 #endif
 
+static inline int64_t round_up(int64_t n, int64_t to) {
+  return (n + to - 1) / to * to;
+}
+static inline int64_t least(int64_t a, int64_t b) {
+  return a < b ? a : b;
+}
+
 void COVI_TYPED(covi_add)(void *y, const void *x, int64_t n);
 void COVI_TYPED(covi_narrow)(void *y, const float *x, int64_t n);
 void COVI_TYPED(covi_add_wide)(float *y, const void *x, int64_t n);

@@ -44,13 +44,6 @@ static inline vec multiply_add(vec sum, operand a, operand b) {
 
 enum { MR = LANES == 16 ? 8 : 4, NV = 2, NR = NV * LANES };
 
-static inline int64_t round_up(int64_t n, int64_t to) {
-  return (n + to - 1) / to * to;
-}
-static inline int64_t least(int64_t a, int64_t b) {
-  return a < b ? a : b;
-}
-
 static inline vec vec_of(const elem *x) {
 #if COVI_ELEM_BF16
   return vec_load_bf16(x);
@@ -115,17 +108,36 @@ static inline void store_rows(word *p, const vec *rows) {
 
 /* ---- packing rows x[n, E] of row length ld; what lies beyond n or E becomes 0 ---- */
 
+/* Rows lie far apart and are short, which processors do not foresee: ask for the one some rows ahead. */
+static inline void fetch_ahead(const elem *row, int64_t ld, int64_t E) {
+  enum { ROWS_AHEAD = 8, LINE_BYTES = 64 };
+  const char *ahead = (const char *)(row + ROWS_AHEAD * ld);
+  for (int64_t at = 0; at < E * (int64_t)sizeof *row; at += LINE_BYTES) __builtin_prefetch(ahead + at);
+}
+
 /* As a left operand summed over columns: word (i, k) at to[i * words + k], words = ceil(E / PER_WORD), for i < rows. */
 static inline void pack_left(word *to, const elem *x, int64_t ld, int64_t n, int64_t E, int64_t rows) {
   const int64_t words = (E + PER_WORD - 1) / PER_WORD;
-  memset(to, 0, (size_t)(rows * words) * sizeof *to);
   for (int64_t i = 0; i < n; i++) {
+    fetch_ahead(x + i * ld, ld, E);
 #if COVI_PAIRS
+    if (E % 2) to[i * words + words - 1] = 0;
     memcpy(to + i * words, x + i * ld, (size_t)E * sizeof *x);
 #else
     for (int64_t e = 0; e < E; e++) to[i * words + e] = wide(x[i * ld + e]);
 #endif
   }
+  memset(to + n * words, 0, (size_t)((rows - n) * words) * sizeof *to);
+}
+
+/* Element e of row a and, in pairs, of the row behind it. */
+static inline word word_of(const elem *a, const elem *behind, int64_t e) {
+#if COVI_PAIRS
+  return a[e] | (word)behind[e] << 16;
+#else
+  (void)behind;
+  return wide(a[e]);
+#endif
 }
 
 /* As a right operand summed over rows: panels of NR columns, each [rows / PER_WORD][NR]; rows a multiple of both. */
@@ -134,6 +146,10 @@ static inline void pack_right_by_rows(word *to, const elem *x, int64_t ld, int64
     const int64_t width = least(E - e0, NR);
     for (int64_t k = 0; k < rows; k += PER_WORD, to += NR) {
       const elem *a = x + k * ld + e0;
+      if (width == NR && k + PER_WORD <= n) {
+        for (int64_t e = 0; e < NR; e++) to[e] = word_of(a, a + ld, e);
+        continue;
+      }
       memset(to, 0, NR * sizeof *to);
 #if COVI_PAIRS
       for (int64_t e = 0; k < n && e < width; e++) to[e] = a[e];
@@ -152,6 +168,7 @@ static inline void pack_right_by_columns(word *to, const elem *x, int64_t ld, in
   for (int64_t i = 0; i < n; i++) {
     word *column = to + i / NR * NR * words + i % NR;
     const elem *row = x + i * ld;
+    fetch_ahead(row, ld, E);
 #if COVI_PAIRS
     for (int64_t k = 0; k < E / 2; k++) column[k * NR] = row[2 * k] | (word)row[2 * k + 1] << 16;
     if (E % 2) column[E / 2 * NR] = row[E - 1];
