@@ -383,7 +383,8 @@ static void codec_counts_what_it_sends(void **state) {
   assert_true(number("values_sent") == sent);
   assert_true(number("params") == TINY_PARAMS);
   assert_true(number("payload_bytes") > 0.9 * sent); /* 7.5 bits of index and 1 of code, but for whole chunks */
-  assert_close(number("rice_bits_per_value"), number("bits_per_value")); /* the coder of the run, on the first peer */
+  /* The coder of the run, on the first of three peers, whose payloads differ a little in length. */
+  assert_float_equal(number("rice_bits_per_value") / number("bits_per_value"), 1.0, 0.05);
   assert_true(number("split_bits_per_value") > 0 && number("index_entropy_bits_per_value") > 0);
   assert_true(number("code_entropy_bits_per_value") > 0 && number("code_entropy_bits_per_value") < 2);
   assert_samples("rice_encode_values_per_cpu_s");
