@@ -80,7 +80,7 @@ void cov_notice_encode(const cov_notice *notice, uint8_t out[COV_NOTICE_BYTES]) 
   cov_bytes_write_uint(&w, 4, notice->kind);
   cov_bytes_write_uint(&w, 4, (uint64_t)notice->about);
   cov_bytes_write_uint(&w, 8, (uint64_t)notice->round);
-  strncpy((char *)out + 16, notice->text, COV_NOTICE_TEXT_BYTES - 1);
+  memcpy(out + 16, notice->text, strnlen(notice->text, COV_NOTICE_TEXT_BYTES - 1));
 }
 
 cov_status cov_notice_decode(const uint8_t *bytes, size_t n, uint32_t last_kind, cov_notice *out) {

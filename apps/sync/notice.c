@@ -36,7 +36,7 @@ static bool pass_on(cov_gateway *gw, int32_t to, cov_notice_kind kind, int32_t a
   cov_notice notice = {.kind = (uint32_t)kind, .about = about, .round = round};
   const cov_message_head head = {.type = COV_MESSAGE_NOTICE, .round = (uint64_t)round};
   if (to == (int32_t)gw->app->peer) return false;
-  snprintf(notice.text, sizeof notice.text, "%s", text);
+  memcpy(notice.text, text, strnlen(text, sizeof notice.text - 1)); /* the rest is zero */
   cov_notice_encode(&notice, bytes);
   return cov_carrier_post(gw->carrier, to, &head, bytes, sizeof bytes, COV_POST_COPY, NULL) == COV_OK;
 }
