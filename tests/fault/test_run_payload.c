@@ -71,10 +71,13 @@ static void check_damage(const char *kind, const char *reason) {
   for (int peer = 0; peer < 4; peer++) {
     assert_string_equal(test_run_final_hash(&run, peer), hash);
     snprintf(file, sizeof file, "events/peer-%d-sync.jsonl", peer);
-    assert_int_equal(count_lines(file, "\"payload_refused\"", sender), peer == SENDER ? 0 : 1);
-    assert_int_equal(count_lines(file, "\"payload_refused\"", ""), peer == SENDER ? 0 : 1);
+    assert_int_equal(count_lines(file, "\"payload_refused\"", sender) > 0,
+                     peer != SENDER); /* again if it is asked for again */
+    assert_int_equal(count_lines(file, "\"payload_refused\"", "") > 0,
+                     peer != SENDER); /* again if it is asked for again */
     snprintf(file, sizeof file, "logs/peer-%d-sync-0.log", peer);
-    assert_int_equal(count_lines(file, "payload of peer", reason), peer == SENDER ? 0 : 1);
+    assert_int_equal(count_lines(file, "payload of peer", reason) > 0,
+                     peer != SENDER); /* again if it is asked for again */
   }
   assert_int_equal(test_run_count(&run, "payload of peer 1"), 1); /* on the terminal one of them speaks for all */
   assert_int_equal(test_run_count(&run, reason), 1);

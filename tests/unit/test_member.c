@@ -157,8 +157,11 @@ static void a_stopped_member_is_killed(void **state) {
 static void no_stopped_member_stays_behind(void **state) {
   (void)state;
   peer p;
+  int status;
   start(&p, 0);
   kill(p.pid[TRAIN1], SIGSTOP);
+  assert_int_equal(waitpid(p.pid[TRAIN1], &status, WUNTRACED), p.pid[TRAIN1]); /* all of its threads stand still */
+  assert_true(WIFSTOPPED(status));
   kill(p.pid[SYNC0], SIGKILL);
   assert_int_equal(ended_with(&p, TRAIN0), END_CODE);
   assert_int_equal(ended_with(&p, TRAIN1), 1000 + SIGKILL);
