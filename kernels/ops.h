@@ -107,6 +107,8 @@ typedef struct {
 
   /** y += x. */
   int (*add)(const cov_place *p, void *y, const void *x, int64_t n);
+  /** sum += x in f32, and rounded = the sum in the place's dtype: for a long sum whose parts are small beside it. */
+  int (*accumulate)(const cov_place *p, float *sum, void *rounded, const void *x, int64_t n);
   /** *sum (host) = sum of x^2 in a fixed order. */
   int (*sum_squares)(const cov_place *p, const float *x, int64_t n, double *sum);
 

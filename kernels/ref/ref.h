@@ -38,6 +38,7 @@ int covi_ref_swiglu_backward(const cov_place *p, void *dgate, void *dup, const v
                              const void *up, int64_t n);
 int covi_ref_cross_entropy(const cov_place *p, void *dlogits, float *logits, const int32_t *targets, int64_t R,
                            int64_t V, float grad_scale, double *loss_sum, int64_t *count);
+int covi_ref_accumulate(const cov_place *p, float *sum, void *rounded, const void *x, int64_t n);
 int covi_ref_add(const cov_place *p, void *y, const void *x, int64_t n);
 int covi_ref_sum_squares(const cov_place *p, const float *x, int64_t n, double *sum);
 int covi_ref_adamw(const cov_place *p, float *w, float *m, float *v, const float *g, int64_t n, float lr, float b1,

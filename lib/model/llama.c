@@ -57,6 +57,10 @@ static cov_status take_gradients(cov_llama *m) {
   const int64_t R = m->rows;
   COV_TRY(take_elems(m, R * c->dim, &m->d_x));
   COV_TRY(take_elems(m, R * c->dim, &m->d_norm));
+  if (m->place.dtype != COV_F32) {
+    COV_TRY(take_floats(m, R * c->dim, &m->d_stream));
+    COV_TRY(take_elems(m, R * c->dim, &m->d_branch));
+  }
   COV_TRY(take_elems(m, R * c->ffn, &m->d_hidden));
   COV_TRY(take_elems(m, R * c->heads * c->head_dim, &m->d_attention));
   COV_TRY(take_elems(m, R * m->qkv_width, &m->d_qkv));

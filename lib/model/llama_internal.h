@@ -67,10 +67,12 @@ struct cov_llama {
   float *logits;           /* [head_rows, V] */
   void *d_logits;          /* [head_rows, V]; in f32 the logits themselves */
   void *d_x;               /* [R, D] gradient of the residual stream */
-  void *d_norm;            /* [R, D] gradient behind a norm */
-  void *d_hidden;          /* [R, F] */
-  void *d_attention;       /* [R, H E] */
-  void *d_qkv;             /* [R, W] */
+  float *d_stream;         /* [R, D] the same in f32, and a branch's part of it; neither exists in f32 */
+  void *d_branch;
+  void *d_norm;      /* [R, D] gradient behind a norm */
+  void *d_hidden;    /* [R, F] */
+  void *d_attention; /* [R, H E] */
+  void *d_qkv;       /* [R, W] */
 
   void **owned; /* every buffer above, [n_owned] */
   int64_t n_owned, owned_room;
