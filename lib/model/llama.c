@@ -107,6 +107,11 @@ static cov_status take_all(cov_llama *m) {
   for (int64_t i = 0; i < m->n_x; i++) COV_TRY(take_elems(m, R * c->dim, m->x ? &m->x[i] : &unused));
   covi_layer_state nowhere;
   for (int64_t i = 0; i < m->n_state; i++) COV_TRY(take_state(m, m->state ? &m->state[i] : &nowhere));
+  float *unused_floats;
+  if (m->place.dtype != COV_F32) COV_TRY(take_floats(m, R * c->dim, &m->stream));
+  for (int64_t i = 0; i < m->n_stream_at; i++) {
+    COV_TRY(take_floats(m, R * c->dim, m->stream_at ? &m->stream_at[i] : &unused_floats));
+  }
   COV_TRY(take_floats(m, R, &m->final_rstd));
   COV_TRY(take_elems(m, R * c->dim, &m->final_norm));
   COV_TRY(take_floats(m, m->shape.head_rows * c->vocab, &m->logits));
@@ -135,6 +140,7 @@ static void derive_sizes(cov_llama *m, const cov_llama_config *config, const cov
   m->qkv_width = (m->config.heads + 2 * m->config.kv_heads) * m->config.head_dim;
   m->n_x = shape->evaluate_only ? 1 : config->layers + 1;
   m->n_state = shape->evaluate_only || shape->recompute ? 1 : config->layers;
+  m->n_stream_at = place->dtype != COV_F32 && m->n_state == 1 && !shape->evaluate_only ? config->layers : 0;
   m->n_slots = shape->sharded ? 1 : config->layers;
   covi_llama_plan_maps(m);
 }
@@ -194,12 +200,13 @@ cov_status cov_llama_create(const cov_llama_config *config, const cov_params *pa
   if (!m) return COV_FAIL(COV_ENOMEM, "model object");
   m->params = params;
   derive_sizes(m, config, shape, ops, place);
-  m->owned_room = m->n_x + STATE_BUFFERS * m->n_state + SLOT_BUFFERS * m->n_slots + OTHER_BUFFERS;
+  m->owned_room = m->n_x + m->n_stream_at + STATE_BUFFERS * m->n_state + SLOT_BUFFERS * m->n_slots + OTHER_BUFFERS;
   m->owned = calloc((size_t)m->owned_room, sizeof *m->owned);
   m->x = calloc((size_t)m->n_x, sizeof *m->x);
   m->state = calloc((size_t)m->n_state, sizeof *m->state);
   m->slot = calloc((size_t)m->n_slots, sizeof *m->slot);
-  if (!m->owned || !m->x || !m->state || !m->slot)
+  m->stream_at = calloc((size_t)m->n_stream_at + 1, sizeof *m->stream_at);
+  if (!m->owned || !m->stream_at || !m->x || !m->state || !m->slot)
     COV_FAIL_DONE(COV_ENOMEM, "bookkeeping of %lld layers", (long long)config->layers);
   COV_TRY_DONE(take_all(m));
   cov_rope_table(m->rope, m->shape.seq_len, m->config.head_dim, m->config.rope_theta);
@@ -218,6 +225,7 @@ void cov_llama_destroy(cov_llama **model) {
   free(m->x);
   free(m->state);
   free(m->slot);
+  free(m->stream_at);
   free(m);
   *model = NULL;
 }

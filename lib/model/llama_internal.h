@@ -57,7 +57,11 @@ struct cov_llama {
   int64_t n_slots; /* L, or 1 */
   covi_slot head_slot;
 
-  float *rope;             /* [seq_len, E/2, 2] */
+  float *rope;   /* [seq_len, E/2, 2] */
+  float *stream; /* [R, D] residual stream as it is summed, of which x and middle are rounded copies; and what
+                    it was in front of each layer, [n_stream_at], where layers are run again. Not in f32 */
+  float **stream_at;
+  int64_t n_stream_at;
   void **x;                /* [n_x] residual stream in front of each layer and behind the last, [R, D] each */
   int64_t n_x;             /* L + 1, or 1 if nothing is kept */
   covi_layer_state *state; /* [n_state] */

@@ -95,6 +95,22 @@ static cov_status linear_backward(const covi_pass *p, const cov_llama_unit *u, i
 
 /* ---- forward ---- */
 
+/* Adds a branch to the residual stream where that is f32: `x` comes as the branch's part and leaves as the rounded
+ * stream. In f32, the norm that follows adds. */
+static cov_status stream_add(const covi_pass *p, void *x) {
+  const cov_llama *m = p->m;
+  RUN(m, accumulate, m->stream, x, x, p->R * m->config.dim);
+  return COV_OK;
+}
+
+static cov_status stream_begin(const covi_pass *p, const float *table) {
+  const cov_llama *m = p->m;
+  cov_place f32 = m->place;
+  f32.dtype = COV_F32;
+  if (m->ops->embed_forward(&f32, m->stream, p->batch->tokens, table, p->R, m->config.dim) == 0) return COV_OK;
+  return COV_FAIL(COV_EBUG, "the operation embed_forward of table '%s' could not run in f32", m->ops->name);
+}
+
 /* `x` is the layer's input; `more`, if not NULL, what is still to be added to it: the norm's sweep does that. */
 static cov_status attention_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, void *x,
                                     const void *more) {
@@ -102,6 +118,10 @@ static cov_status attention_forward(const covi_pass *p, const cov_llama_unit *u,
   const cov_llama_config *c = &m->config;
   const int64_t B = p->batch->B, T = p->batch->T, E = c->head_dim, W = m->qkv_width, D = c->dim;
   const float *gain = u->theta + covi_llama_layer_offset(m, ATTENTION_NORM);
+  if (m->stream && more) {
+    COV_TRY(stream_add(p, x));
+    more = NULL;
+  }
   RUN(m, rmsnorm_forward, s->attention_input, s->attention_rstd, x, more, gain, p->R, D, (float)c->norm_eps);
   for (int i = 0; i < m->n_qkv; i++) {
     COV_TRY(linear(p, u, m->qkv[i].tensor, covi_elem(m, s->qkv, m->qkv[i].column), W, s->attention_input));
@@ -118,6 +138,10 @@ static cov_status hidden_forward(const covi_pass *p, const cov_llama_unit *u, co
   const cov_llama *m = p->m;
   const int64_t D = m->config.dim, F = m->config.ffn;
   const float *gain = u->theta + covi_llama_layer_offset(m, FFN_NORM);
+  if (m->stream) {
+    COV_TRY(stream_add(p, s->middle));
+    x = NULL;
+  }
   RUN(m, rmsnorm_forward, s->ffn_input, s->ffn_rstd, s->middle, x, gain, p->R, D, (float)m->config.norm_eps);
   COV_TRY(linear(p, u, W1, s->gate, F, s->ffn_input));
   COV_TRY(linear(p, u, W3, s->up, F, s->ffn_input));
@@ -133,6 +157,10 @@ static cov_status final_norm_forward(const covi_pass *p, void *x, const void *mo
   const cov_llama *m = p->m;
   cov_llama_unit u;
   COV_TRY(open_unit(p, final_unit(m), 0, &u));
+  if (m->stream) {
+    COV_TRY(stream_add(p, x));
+    more = NULL;
+  }
   RUN(m, rmsnorm_forward, m->final_norm, m->final_rstd, x, more, u.theta, p->R, m->config.dim,
       (float)m->config.norm_eps);
   return close_unit(p, &u);
@@ -143,7 +171,12 @@ static cov_status embed(const covi_pass *p) {
   cov_llama_unit u;
   COV_TRY(open_unit(p, 0, 0, &u));
   RUN(m, embed_forward, m->x[0], p->batch->tokens, u.theta, p->R, m->config.dim);
+  if (m->stream) COV_TRY(stream_begin(p, u.theta));
   return close_unit(p, &u);
+}
+
+static size_t stream_bytes(const covi_pass *p) {
+  return (size_t)(p->R * p->m->config.dim) * sizeof(float);
 }
 
 cov_status covi_llama_forward(const covi_pass *p, int keep) {
@@ -157,6 +190,7 @@ cov_status covi_llama_forward(const covi_pass *p, int keep) {
     COV_TRY(open_unit(p, 1 + l, 0, &u));
     COV_TRY(covi_llama_prepare_layer(m, &u, COV_LINEAR_FORWARD));
     COV_TRY(attention_forward(p, &u, s, x, more));
+    if (keep && m->n_stream_at > 0) memcpy(m->stream_at[l], m->stream, stream_bytes(p));
     COV_TRY(hidden_forward(p, &u, s, x));
     COV_TRY(linear(p, &u, W2, m->x[keep ? l + 1 : 0], m->config.dim, s->hidden)); /* over the input, if not kept */
     COV_TRY(close_unit(p, &u));
@@ -309,6 +343,7 @@ cov_status covi_llama_backward(const covi_pass *p) {
     if (one_state && l < L - 1) { /* the last layer's state is still there */
       COV_TRY(covi_llama_prepare_layer(m, &u, COV_LINEAR_FORWARD));
       COV_TRY(attention_forward(p, &u, s, m->x[l], NULL)); /* x[l] is complete since the forward pass */
+      if (m->stream) memcpy(m->stream, m->stream_at[l], stream_bytes(p));
       COV_TRY(hidden_forward(p, &u, s, m->x[l]));
     }
     COV_TRY(covi_llama_prepare_layer(m, &u, COV_LINEAR_INPUT_GRADIENT));
