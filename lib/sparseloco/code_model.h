@@ -48,6 +48,9 @@ typedef struct {
 int covi_code_open(covi_code_reader *r, const covi_code_model *model, int64_t n, const uint8_t *at, const uint8_t *end);
 /** The next n codes, each below bins; 0 if one is not, or there are no bytes left. */
 int covi_code_next(covi_code_reader *r, int n, uint8_t *code);
+/** The same of four readers, code[l][n] each: with one state a band each code waits for the one before it, and four
+ * bands side by side wait for four at once. 0 if one of them fails. */
+int covi_code_next_four(covi_code_reader *const r[4], int n, uint8_t *const code[4]);
 /** The end of the band after its last code; NULL if these are not the bytes that the writer makes of its codes. */
 const uint8_t *covi_code_close(const covi_code_reader *r);
 

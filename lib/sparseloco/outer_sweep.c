@@ -98,6 +98,13 @@ static void prepare_tensor(outer_slot *w, int t, int64_t first) {
   }
 }
 
+static void sum_codes(outer_slot *w, const float *entry, int k, const uint16_t *index, const uint8_t *code) {
+  for (int j = 0; j < k; j++) {
+    w->sum[index[j]] = w->sum[index[j]] + entry[code[j]];
+    w->count[index[j]]++;
+  }
+}
+
 /* Add payload i's next chunk. Its own positions differ, so only payloads, in ascending order, meet in a sum. */
 static void sum_payload(outer_slot *w, int i, int k) {
   int bins = w->sweep->set[i]->head.bins;
@@ -112,13 +119,18 @@ static void sum_payload(outer_slot *w, int i, int k) {
     }
     return;
   }
-  const float *entry = w->entry + i * bins;
   uint8_t code[COV_CHUNK_ELEMS_MAX];
   cov_payload_reader_codes(&w->reader[i], index, code);
-  for (int j = 0; j < k; j++) {
-    w->sum[index[j]] = w->sum[index[j]] + entry[code[j]];
-    w->count[index[j]]++;
-  }
+  sum_codes(w, w->entry + i * bins, k, index, code);
+}
+
+/* The same of four payloads from i on. */
+static void sum_four(outer_slot *w, int i, int k) {
+  int bins = w->sweep->set[i]->head.bins;
+  uint16_t index[4][COV_CHUNK_ELEMS_MAX];
+  uint8_t code[4][COV_CHUNK_ELEMS_MAX];
+  cov_payload_reader_codes_four(&w->reader[i], index, code);
+  for (int l = 0; l < 4; l++) sum_codes(w, w->entry + (i + l) * bins, k, index[l], code[l]);
 }
 
 /* Nesterov's step: every position moves, also where nothing was sent. `velocity` is laid out as theta. */
@@ -178,9 +190,11 @@ static uint32_t step_bands(outer_slot *w, int t, int64_t first, int64_t end) {
                         .mean = w->mean,
                         .leaf = s->leaves ? &leaf : NULL};
       int64_t ahead = x + 1 < gt->X ? gt->w : gt->band_elems - in_band;
-      for (int i = 0; i < s->n_set; i++) {
-        fetch_rows(&step, ahead, gt->h * i / s->n_set, gt->h * (i + 1) / s->n_set);
-        sum_payload(w, i, gt->k);
+      for (int i = 0, n; i < s->n_set; i += n) {
+        n = s->n_set - i >= 4 && s->set[0]->head.bins > 0 ? 4 : 1;
+        fetch_rows(&step, ahead, gt->h * i / s->n_set, gt->h * (i + n) / s->n_set);
+        if (n == 4) sum_four(w, i, gt->k);
+        else sum_payload(w, i, gt->k);
       }
       uint32_t m = velocity ? step_momentum(&step, velocity + elem, s->params->momentum) : w->width->step(&step);
       if (m > largest) largest = m;

@@ -37,6 +37,15 @@ void cov_payload_reader_codes(cov_payload_reader *r, uint16_t *index, uint8_t *c
   pass_chunk(r);
 }
 
+void cov_payload_reader_codes_four(cov_payload_reader r[4], uint16_t index[4][COV_CHUNK_ELEMS_MAX],
+                                   uint8_t code[4][COV_CHUNK_ELEMS_MAX]) {
+  covi_code_reader *const codes[4] = {&r[0].code, &r[1].code, &r[2].code, &r[3].code};
+  uint8_t *const to[4] = {code[0], code[1], code[2], code[3]};
+  for (int l = 0; l < 4; l++) (void)covi_index_next(&r[l].index, index[l]);
+  (void)covi_code_next_four(codes, r[0].shape->k, to);
+  for (int l = 0; l < 4; l++) pass_chunk(&r[l]);
+}
+
 void cov_payload_reader_values(cov_payload_reader *r, uint16_t *index, float *value) {
   uint8_t code[COV_CHUNK_ELEMS_MAX];
   int k = r->shape->k;
