@@ -11,6 +11,7 @@
 #include "comm/stop.h"
 #include "exchange/carrier_world.h"
 #include "sync/difference.h"
+#include "sync/gateway_early.h"
 #include "sync/gateway_messages.h"
 #include "sync/gateway_payloads.h"
 #include "sync/gateway_store.h"
@@ -64,7 +65,7 @@ static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) 
   case COV_MESSAGE_NOTICE:
     return gw->ledger ? cov_notice_take(gw, event->peer, event->bytes, event->n_bytes) : COV_OK;
   case COV_MESSAGE_PAYLOAD:
-    return gw->ledger ? cov_gateway_part(gw, event) : COV_OK;
+    return gw->ledger ? cov_gateway_part(gw, event) : cov_gateway_early_keep(gw, event);
   case COV_MESSAGE_DIRECT:
     return cov_gateway_go_direct(gw, event->peer);
   case COV_MESSAGE_COMMIT:
@@ -107,8 +108,7 @@ static cov_status lose_peer(cov_gateway *gw, int peer, const char *reason, bool 
   return cov_commit_peer_alive(gw->commit, peer, false, cov_clock_s());
 }
 
-/* One event. A peer that breaks the protocol loses its link and nothing more. */
-static cov_status take_event(cov_gateway *gw, const cov_carrier_event *event) {
+cov_status cov_gateway_event(cov_gateway *gw, const cov_carrier_event *event) {
   if (event->kind == COV_EVENT_DROPPED) return lose_peer(gw, event->peer, event->reason, event->status == COV_OK);
   if (event->kind != COV_EVENT_MESSAGE) return COV_OK;
   cov_status st = take_message(gw, event);
@@ -173,7 +173,7 @@ cov_status cov_gateway_turn(cov_gateway *gw, double max_s) {
   if (event.kind == COV_EVENT_NONE) gw->idle_s += cov_clock_s() - start;
   int left = events_a_turn;
   while (event.kind != COV_EVENT_NONE) {
-    COV_TRY(take_event(gw, &event));
+    COV_TRY(cov_gateway_event(gw, &event));
     if (--left == 0) break;
     COV_TRY(cov_carrier_poll(gw->carrier, &event));
   }
@@ -383,6 +383,7 @@ void cov_gateway_close(cov_gateway *gw) {
   free(gw->remote);
   gw->remote = NULL;
   cov_gateway_lent_free(gw, true);
+  cov_gateway_early_free(gw);
   cov_transfers_destroy(&gw->incoming);
   cov_commit_destroy(&gw->commit);
   cov_ledger_close(&gw->ledger);

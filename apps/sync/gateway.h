@@ -32,6 +32,7 @@ typedef struct {
   cov_status unfit;          /* not COV_OK: it cannot start, or its greeting does not fit ours */
   char why[COV_UNFIT_BYTES]; /* likewise */
   int64_t next_payload;      /* round of the payload that it sends next, as far as we know */
+  int64_t refused;           /* latest round whose payload was refused; -1: none */
   int64_t notices_round;     /* for sync/notice.c: n_notices are of this round */
   int n_notices;
   cov_offers offers; /* what it can start from */
@@ -66,7 +67,8 @@ typedef struct {
   int64_t store_round, newest_round; /* being written to disk; that somebody else is in, as far as we know */
   int store_next;                    /* peer whose payload is to be written next; n_remote: none */
   bool store_failed;
-  struct cov_lent *lent; /* payloads read back from disk that are being sent */
+  struct cov_lent *lent;   /* payloads read back from disk that are being sent */
+  struct cov_early *early; /* parts that came before the start (sync/gateway_early.c) */
   cov_identity identity;
   cov_ledger *ledger;
   cov_commit *commit; /* of `round`, or NULL */
@@ -124,6 +126,8 @@ cov_status cov_gateway_end(cov_gateway *gateway, cov_close_reason reason);
 /** Bytes over all links since the last call. */
 void cov_gateway_traffic(cov_gateway *gateway, uint64_t *sent_bytes, uint64_t *received_bytes);
 
+/** For gateway*.c: one event of the carrier. A peer that breaks the protocol loses its link and nothing more. */
+cov_status cov_gateway_event(cov_gateway *gateway, const cov_carrier_event *event);
 /** For gateway*.c: post a message; a dead link is no failure, its DROPPED event tells the rest. */
 cov_status cov_gateway_post(cov_gateway *gateway, int to, uint32_t type, int64_t round, const void *bytes, size_t n,
                             cov_post_mode mode);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "exchange/carrier_world.h"
 #include "sync/gateway.h"
+#include "sync/gateway_early.h"
 #include "sync/gateway_messages.h"
 #include "sync/notice.h"
 
@@ -171,6 +172,7 @@ static cov_status choose_start(cov_gateway *gw) {
   COV_TRY(cov_resume_apply(gw->app, &chosen, &gw->resume));
   gw->round = gw->resume.round - 1;
   COV_TRY(chosen.round > 0 ? go_on(gw) : found(gw));
+  COV_TRY(cov_gateway_early_take(gw));
   return tell(gw);
 }
 
@@ -218,6 +220,7 @@ cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
   if (!gw->remote) return COV_FAIL(COV_ENOMEM, "no memory for %d peers", gw->n_remote);
   for (int i = 0; i < gw->n_remote; i++) {
     gw->remote[i].peer = i;
+    gw->remote[i].refused = -1;
     for (int s = 0; s < COV_GATEWAY_ROUNDS; s++) gw->remote[i].slot[s].round = -1;
   }
   cov_remote *self = &gw->remote[app->peer];

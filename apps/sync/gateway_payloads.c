@@ -32,9 +32,13 @@ void cov_gateway_empty(cov_gateway *gw, cov_slot *slot) {
   *slot = (cov_slot){.round = -1};
 }
 
-/* `meant`: the round that the sender was in, `round`: the one that its payload says. */
+/* `meant`: the round that the sender was in, `round`: the one that its payload says. Said once a round: whoever asks
+ * for it again may get the same again. */
 static void refuse(cov_gateway *gw, int sender, int64_t meant, int64_t round, cov_status st) {
   char why[1024]; /* telling it may fail too */
+  cov_remote *from = remote_of(gw, sender);
+  if (from->refused == meant) return;
+  from->refused = meant;
   snprintf(why, sizeof why, "%s", cov_error_text());
   cov_notice_give(gw, COV_NOTICE_PAYLOAD, sender, meant, "payload of peer %d for round %" PRId64 " refused: %s", sender,
                   round, why);

@@ -17,17 +17,6 @@ static int prepare(void **state) {
   return 0;
 }
 
-static int64_t last_peers_in(void) {
-  char path[400];
-  double value;
-  cov_csv csv;
-  snprintf(path, sizeof path, "%s/metrics.csv", run.dir);
-  assert_ok(cov_csv_read(path, &csv));
-  assert_ok(cov_csv_number(&csv, csv.n_rows - 1, cov_csv_column(&csv, "peers_in"), &value));
-  cov_csv_close(&csv);
-  return (int64_t)value;
-}
-
 static void a_lost_peer_stays_out_and_the_others_go_on(void **state) {
   (void)state;
   static const char *const first[] = {"run.rounds=12",      "run.stop_after=8",          "sync.inner_steps=60",
@@ -47,11 +36,11 @@ static void a_lost_peer_stays_out_and_the_others_go_on(void **state) {
   assert_int_equal(kill(test_run_pid(&run, 2, "train"), SIGKILL), 0);
   assert_int_equal(test_run_wait(&run), 0);
   assert_string_equal(test_run_state(&run), "stopped");
-  assert_int_equal(last_peers_in(), 3);
+  assert_true(test_run_metric(&run, -1, "peers_in") == 3);
   test_run_start(&run, "lost", second);
   assert_int_equal(test_run_wait(&run), 0);
   assert_string_equal(test_run_state(&run), "done");
-  assert_int_equal(last_peers_in(), 3);
+  assert_true(test_run_metric(&run, -1, "peers_in") == 3);
   snprintf(command, sizeof command, "grep -q 'went on without peer 2 before round 8' '%s'/logs/peer-2-sync-0.log",
            run.dir);
   assert_int_equal(system(command), 0);

@@ -22,27 +22,6 @@ static int prepare(void **state) {
   return 0;
 }
 
-static int64_t peers_in(int64_t row) {
-  char path[400];
-  double value;
-  cov_csv csv;
-  snprintf(path, sizeof path, "%s/metrics.csv", run.dir);
-  assert_ok(cov_csv_read(path, &csv));
-  assert_ok(cov_csv_number(&csv, row < 0 ? csv.n_rows + row : row, cov_csv_column(&csv, "peers_in"), &value));
-  cov_csv_close(&csv);
-  return (int64_t)value;
-}
-
-static int log_says(int peer, const char *what) {
-  char path[400], *log;
-  size_t bytes;
-  snprintf(path, sizeof path, "%s/logs/peer-%d-sync-0.log", run.dir, peer);
-  assert_ok(cov_file_read(path, 1 << 22, &log, &bytes));
-  int found = strstr(log, what) != NULL;
-  free(log);
-  return found;
-}
-
 static void a_peer_that_fell_behind_catches_up(void **state) {
   (void)state;
   char path[400];
@@ -55,15 +34,19 @@ static void a_peer_that_fell_behind_catches_up(void **state) {
   assert_true(reached);
   assert_int_equal(test_run_wait(&run), 0);
   assert_string_equal(test_run_state(&run), "done");
-  assert_int_equal(peers_in(0), PEERS);
-  assert_int_equal(peers_in(2 + MISSED - 1), PEERS - 1);
-  assert_int_equal(peers_in(-1), PEERS); /* it has caught up */
-  const char *hash = test_run_final_hash(&run, 0);
-  for (int peer = 1; peer < PEERS; peer++) assert_string_equal(test_run_final_hash(&run, peer), hash);
-  int from_disk = 0;
-  for (int peer = 0; peer < PEERS; peer++) from_disk |= log_says(peer, "peer 2 is behind");
-  assert_true(from_disk);
-  assert_true(log_says(BEHIND, "goes back into the error feedback"));
+  assert_true(test_run_metric(&run, 0, "peers_in") == PEERS);
+  assert_true(test_run_metric(&run, 2 + MISSED - 1, "peers_in") == PEERS - 1);
+  assert_true(test_run_metric(&run, -1, "peers_in") == PEERS); /* it has caught up */
+  (void)test_run_common_hash(&run, PEERS);
+  int from_disk = 0, back[PEERS];
+  for (int peer = 0; peer < PEERS; peer++) {
+    char log[64];
+    snprintf(log, sizeof log, "logs/peer-%d-sync-0.log", peer);
+    from_disk += test_run_lines(&run, log, "peer 2 is behind", "");
+    back[peer] = test_run_lines(&run, log, "goes back into the error feedback", "");
+  }
+  assert_true(from_disk > 0);
+  assert_true(back[BEHIND] > 0);
   snprintf(path, sizeof path, "%s/peers/0/payloads/0/2", run.dir);
   assert_true(cov_file_exists(path));
 }

@@ -12,45 +12,21 @@ enum { DRIFTER = 1 };
 
 static test_run run;
 
-static void shell(const char *command) {
-  if (system(command) != 0) fail_msg("failed: %s", command);
-}
-
-/* A folder of programs whose covenant-sync is the drifting one. launch takes the programs beside its own file. */
 static int prepare(void **state) {
   (void)state;
-  char command[16384], folder[300];
-  const char *bin = getenv("COVENANT_BIN");
-  assert_non_null(bin);
   test_run_prepare(&run);
-  snprintf(folder, sizeof folder, "%s/bin", run.folder);
-  snprintf(command, sizeof command,
-           "mkdir '%s' && cp '%s/covenant' '%s/' && ln -s '%s/covenant-train' '%s/covenant-eval' '%s/' && "
-           "ln -s '%s/../tests/covenant-sync-drifting' '%s/covenant-sync'",
-           folder, bin, folder, bin, bin, folder, bin, folder);
-  shell(command);
-  return setenv("COVENANT_BIN", folder, 1);
-}
-
-/* Lines of the drifter's log that have both texts. */
-static int count_lines(const char *a, const char *b) {
-  char path[400], line[4096];
-  int n = 0;
-  snprintf(path, sizeof path, "%s/logs/peer-%d-sync-0.log", run.dir, DRIFTER);
-  FILE *f = fopen(path, "r");
-  assert_non_null(f);
-  while (fgets(line, sizeof line, f)) n += strstr(line, a) && strstr(line, b);
-  fclose(f);
-  return n;
+  test_run_replace_sync(&run, "covenant-sync-drifting");
+  return 0;
 }
 
 static void check_drift(const char *name, int step, const char *rounds) {
-  char drift[32];
+  char drift[32], log[64];
   snprintf(drift, sizeof drift, "%d:%d", DRIFTER, step);
   assert_int_equal(setenv("COVTEST_DRIFT", drift, 1), 0);
   test_run_start(&run, name, (const char *const[]){rounds, NULL});
   (void)test_run_wait(&run);
-  assert_true(count_lines(": 1 of ", " tensors differ, the first is layers.0.") >= 1);
+  snprintf(log, sizeof log, "logs/peer-%d-sync-0.log", DRIFTER);
+  assert_true(test_run_lines(&run, log, ": 1 of ", " tensors differ, the first is layers.0.") >= 1);
   assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 2)); /* the others ended together */
 }
 

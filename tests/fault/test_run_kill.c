@@ -33,17 +33,6 @@ static int prepare(void **state) {
   return 0;
 }
 
-static int64_t peers_in(int64_t row) {
-  char path[400];
-  double value;
-  cov_csv csv;
-  snprintf(path, sizeof path, "%s/metrics.csv", run.dir);
-  assert_ok(cov_csv_read(path, &csv));
-  assert_ok(cov_csv_number(&csv, row < 0 ? csv.n_rows + row : row, cov_csv_column(&csv, "peers_in"), &value));
-  cov_csv_close(&csv);
-  return (int64_t)value;
-}
-
 static void kill_one(const char *name, int victim, const char *program, const char *const *settings) {
   char gone[40];
   test_run_start(&run, name, settings);
@@ -54,8 +43,8 @@ static void kill_one(const char *name, int victim, const char *program, const ch
   assert_string_equal(test_run_state(&run), "done");
   assert_true(kill(train, 0) != 0 && errno == ESRCH); /* the whole peer is gone */
   assert_true(kill(sync, 0) != 0 && errno == ESRCH);
-  assert_int_equal(peers_in(0), 4);
-  assert_int_equal(peers_in(-1), 3);
+  assert_true(test_run_metric(&run, 0, "peers_in") == 4);
+  assert_true(test_run_metric(&run, -1, "peers_in") == 3);
   snprintf(gone, sizeof gone, "peer %d is gone: ", victim);
   assert_int_equal(test_run_count(&run, gone), 1); /* one of the three says so */
   const char *hash = NULL;
@@ -140,8 +129,8 @@ static void one_of_two_train_ranks_dies(void **state) {
   assert_true(kill(first, 0) != 0 && errno == ESRCH);
   assert_true(kill(second, 0) != 0 && errno == ESRCH);
   assert_true(kill(sync, 0) != 0 && errno == ESRCH);
-  assert_int_equal(peers_in(0), 4);
-  assert_int_equal(peers_in(-1), 3);
+  assert_true(test_run_metric(&run, 0, "peers_in") == 4);
+  assert_true(test_run_metric(&run, -1, "peers_in") == 3);
   assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 2));
   cov_segment_destroy(&segment);
   cov_params_destroy(&params);
@@ -156,7 +145,7 @@ static void a_flipped_bit_stops_its_peer(void **state) {
   flip_a_bit_of_theta(1);
   assert_int_equal(test_run_wait(&run), 0);
   assert_string_equal(test_run_state(&run), "done");
-  assert_int_equal(peers_in(-1), 3);
+  assert_true(test_run_metric(&run, -1, "peers_in") == 3);
   assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 2));
   assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 3));
   snprintf(path, sizeof path, "%s/logs/peer-1-sync-0.log", run.dir);

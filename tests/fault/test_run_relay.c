@@ -28,29 +28,12 @@ static int prepare(void **state) {
   return 0;
 }
 
-/* Final state hash of all four peers, which must be equal. */
-static const char *common_hash(void) {
-  const char *hash = test_run_final_hash(&run, 0);
-  for (int peer = 1; peer < 4; peer++) assert_string_equal(test_run_final_hash(&run, peer), hash);
-  return hash;
-}
-
-static int log_says(const char *name, const char *what) {
-  char path[400], *log;
-  size_t bytes;
-  snprintf(path, sizeof path, "%s/logs/%s", run.dir, name);
-  assert_ok(cov_file_read(path, 1 << 20, &log, &bytes));
-  int found = strstr(log, what) != NULL;
-  free(log);
-  return found;
-}
-
 static void everyone_to_everyone(void **state) {
   (void)state;
   const char *const settings[] = {mesh[0], mesh[1], "sync.inner_steps=30", NULL};
   test_run_start(&run, "mesh", settings);
   assert_int_equal(test_run_wait(&run), 0);
-  snprintf(mesh_hash, sizeof mesh_hash, "%s", common_hash());
+  snprintf(mesh_hash, sizeof mesh_hash, "%s", test_run_common_hash(&run, 4));
 }
 
 static void relays_change_no_bit(void **state) {
@@ -58,9 +41,9 @@ static void relays_change_no_bit(void **state) {
   test_run_start(&run, "relay", relay);
   assert_int_equal(test_run_wait(&run), 0);
   assert_string_equal(test_run_state(&run), "done");
-  assert_string_equal(common_hash(), mesh_hash);
-  assert_false(log_says("peer-0-relay-0.log", "another's name"));
-  assert_false(log_says("peer-1-sync-0.log", "payloads go directly"));
+  assert_string_equal(test_run_common_hash(&run, 4), mesh_hash);
+  assert_int_equal(test_run_lines(&run, "logs/peer-0-relay-0.log", "another's name", ""), 0);
+  assert_int_equal(test_run_lines(&run, "logs/peer-1-sync-0.log", "payloads go directly", ""), 0);
 }
 
 static void a_relay_dies(void **state) {
@@ -71,11 +54,11 @@ static void a_relay_dies(void **state) {
   assert_int_equal(kill(victim, SIGKILL), 0);
   assert_int_equal(test_run_wait(&run), 0);
   assert_string_equal(test_run_state(&run), "done");
-  assert_string_equal(common_hash(), mesh_hash);
+  assert_string_equal(test_run_common_hash(&run, 4), mesh_hash);
   for (int peer = 0; peer < 4; peer++) {
     char name[64];
-    snprintf(name, sizeof name, "peer-%d-sync-0.log", peer);
-    assert_true(log_says(name, "relay 0 is gone"));
+    snprintf(name, sizeof name, "logs/peer-%d-sync-0.log", peer);
+    assert_true(test_run_lines(&run, name, "relay 0 is gone", "") > 0);
   }
 }
 

@@ -133,6 +133,42 @@ int test_run_count(const test_run *run, const char *text) {
   return n;
 }
 
+double test_run_metric(const test_run *run, int64_t row, const char *column) {
+  char path[400];
+  double value;
+  cov_csv csv;
+  snprintf(path, sizeof path, "%s/metrics.csv", run->dir);
+  assert_ok(cov_csv_read(path, &csv));
+  assert_ok(cov_csv_number(&csv, row < 0 ? csv.n_rows + row : row, cov_csv_column(&csv, column), &value));
+  cov_csv_close(&csv);
+  return value;
+}
+
+int test_run_lines(const test_run *run, const char *file, const char *a, const char *b) {
+  char path[400], line[4096];
+  int n = 0;
+  snprintf(path, sizeof path, "%s/%s", run->dir, file);
+  FILE *f = fopen(path, "r");
+  if (!f) fail_msg("%s cannot be read", path);
+  while (fgets(line, sizeof line, f)) n += strstr(line, a) && strstr(line, b);
+  fclose(f);
+  return n;
+}
+
+/* A folder of programs with another covenant-sync: launch takes the programs beside its own file. */
+void test_run_replace_sync(const test_run *run, const char *name) {
+  char command[16384], folder[300];
+  const char *bin = getenv("COVENANT_BIN");
+  assert_non_null(bin);
+  snprintf(folder, sizeof folder, "%s/bin", run->folder);
+  snprintf(command, sizeof command,
+           "mkdir '%s' && cp '%s/covenant' '%s/' && ln -s '%s/covenant-train' '%s/covenant-eval' '%s/' && "
+           "ln -s '%s/../tests/%s' '%s/covenant-sync'",
+           folder, bin, folder, bin, bin, folder, bin, name, folder);
+  if (system(command) != 0) fail_msg("failed: %s", command);
+  assert_int_equal(setenv("COVENANT_BIN", folder, 1), 0);
+}
+
 pid_t test_run_pid(const test_run *run, int peer, const char *name) {
   char path[400], *text;
   size_t bytes;
@@ -183,4 +219,10 @@ const char *test_run_final_hash(const test_run *run, int peer) {
   free(record);
   cov_ledger_close(&ledger);
   return out;
+}
+
+const char *test_run_common_hash(const test_run *run, int peers) {
+  const char *hash = test_run_final_hash(run, 0);
+  for (int peer = 1; peer < peers; peer++) assert_string_equal(test_run_final_hash(run, peer), hash);
+  return hash;
 }

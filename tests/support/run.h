@@ -22,11 +22,19 @@ int test_run_reach(test_run *run, int64_t rows);
 int test_run_count(const test_run *run, const char *text);
 /** Process id that `program` ("train", "sync") of `peer` wrote into its start event. */
 pid_t test_run_pid(const test_run *run, int peer, const char *program);
+/** `column` of metrics.csv in a row; -1 is the last. */
+double test_run_metric(const test_run *run, int64_t row, const char *column);
+/** Lines of `file` in the run directory that have both texts. */
+int test_run_lines(const test_run *run, const char *file, const char *a, const char *b);
+/** From now on covenant-sync is `program` of the folder of tests. Behind test_run_prepare. */
+void test_run_replace_sync(const test_run *run, const char *program);
 /** First word of STATE. Static buffer. */
 const char *test_run_state(const test_run *run);
 /** Exit code of `covenant ARGS` with each "@" replaced by the run directory; output to folder/out. */
 int test_run_tool(const test_run *run, const char *args);
 /** Final state hash in the close record of `peer`'s ledger, hex. Static buffer, one a call (up to 8). */
 const char *test_run_final_hash(const test_run *run, int peer);
+/** That of peers 0 to peers - 1, which must be equal. */
+const char *test_run_common_hash(const test_run *run, int peers);
 
 #endif
