@@ -170,24 +170,31 @@ int covi_code_next(covi_code_reader *r, int n, uint8_t *code) {
   return r->raw ? next_raw(r, n, code) : next_coded(r, n, code);
 }
 
-int covi_code_next_four(covi_code_reader *const r[4], int n, uint8_t *const code[4]) {
-  int single = 1, ok = 1;
-  for (int l = 0; l < 4; l++) single &= !r[l]->raw && r[l]->model->lanes == 1;
-  if (!single) {
-    for (int l = 0; l < 4; l++) ok &= covi_code_next(r[l], n, code[l]);
-    return ok;
+int covi_code_chainable(const covi_code_model *m, int n) {
+  return m->coded && m->lanes == 1 && m->bins <= COVI_CHAIN_BINS && n % 4 == 0 && n <= COVI_CHAIN_CODES_MAX;
+}
+
+void covi_code_chain(const covi_code_model *m, const float *value, covi_chains *chains, int l) {
+  for (int b = 0; b < COVI_CHAIN_BINS; b++) {
+    int there = b < m->bins;
+    chains->start[b][l] = there ? m->start[b] : PARTS;
+    chains->freq[b][l] = there ? (uint32_t)(m->start[b + 1] - m->start[b]) : PARTS;
+    chains->value[b][l] = there ? value[b] : 0;
   }
-  uint32_t a = r[0]->state[0], b = r[1]->state[0], c = r[2]->state[0], d = r[3]->state[0];
-  covi_rans_words in_a = r[0]->words, in_b = r[1]->words, in_c = r[2]->words, in_d = r[3]->words;
-  for (int i = 0; i < n; i++) {
-    code[0][i] = (uint8_t)take_code(r[0]->model, &a, &in_a);
-    code[1][i] = (uint8_t)take_code(r[1]->model, &b, &in_b);
-    code[2][i] = (uint8_t)take_code(r[2]->model, &c, &in_c);
-    code[3][i] = (uint8_t)take_code(r[3]->model, &d, &in_d);
+}
+
+int covi_code_next_chained(covi_code_reader *const *r, int n, covi_chains *chains, float *value) {
+  for (int l = 0; l < chains->n; l++) {
+    if (r[l]->words.end - r[l]->words.at < 2 * n + 8) return 0;
+    chains->at[l] = r[l]->words.at;
+    chains->state[l] = r[l]->state[0];
   }
-  r[0]->state[0] = a, r[1]->state[0] = b, r[2]->state[0] = c, r[3]->state[0] = d;
-  r[0]->words = in_a, r[1]->words = in_b, r[2]->words = in_c, r[3]->words = in_d;
-  return !(in_a.overrun | in_b.overrun | in_c.overrun | in_d.overrun);
+  covi_width_get()->chains(chains, n, value);
+  for (int l = 0; l < chains->n; l++) {
+    r[l]->words.at = chains->at[l];
+    r[l]->state[0] = chains->state[l];
+  }
+  return 1;
 }
 
 const uint8_t *covi_code_close(const covi_code_reader *r) {

@@ -12,8 +12,9 @@
 
 #include "sparseloco/quantise.h"
 #include "sparseloco/rans.h"
+#include "sparseloco/width.h"
 
-enum { COVI_CODE_BITS = 12, COVI_LANES_MOST = 4, COVI_LANES_FROM_CODES = 4096 };
+enum { COVI_CODE_BITS = 12, COVI_LANES_MOST = 4, COVI_LANES_FROM_CODES = 4096, COVI_CHAIN_CODES_MAX = 256 };
 
 /* Of one tensor. */
 typedef struct covi_code_model {
@@ -48,9 +49,14 @@ typedef struct {
 int covi_code_open(covi_code_reader *r, const covi_code_model *model, int64_t n, const uint8_t *at, const uint8_t *end);
 /** The next n codes, each below bins; 0 if one is not, or there are no bytes left. */
 int covi_code_next(covi_code_reader *r, int n, uint8_t *code);
-/** The same of four readers, code[l][n] each: with one state a band each code waits for the one before it, and four
- * bands side by side wait for four at once. 0 if one of them fails. */
-int covi_code_next_four(covi_code_reader *const r[4], int n, uint8_t *const code[4]);
+/** 1 if chunks of n codes of this model can be read as a chain. */
+int covi_code_chainable(const covi_code_model *model, int n);
+/** Make the codes of `model`, with their values[bins], those of chain l. */
+void covi_code_chain(const covi_code_model *model, const float *value, covi_chains *chains, int l);
+/** The values of the next n codes of chains->n readers, value[8 i + l] of reader l: with one state a band each code
+ * waits for the one before it, and bands side by side wait together. 0, and nothing has moved, where a reader may be
+ * near the end of its bytes: these are read one by one. */
+int covi_code_next_chained(covi_code_reader *const *r, int n, covi_chains *chains, float *value);
 /** The end of the band after its last code; NULL if these are not the bytes that the writer makes of its codes. */
 const uint8_t *covi_code_close(const covi_code_reader *r);
 

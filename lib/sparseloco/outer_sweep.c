@@ -18,9 +18,12 @@ typedef struct {
   const uint64_t (*block_key)[2];
   cov_payload_reader *reader; /* [n_set]: before the next chunk of the current tensor */
   cov_clip clip;
-  float *entry; /* [n_set * bins]: clipped tables of the current tensor */
+  float *entry;        /* [n_set * bins]: clipped tables of the current tensor */
+  covi_chains *chains; /* [n_set / 8, rounded up]; n = 0: read those payloads of the current tensor one by one */
   covi_mean mean;
   uint32_t *largest; /* [n] */
+  uint16_t index[COVI_CHAINS_MAX][COVI_CHAIN_CODES_MAX];
+  _Alignas(64) float value[COVI_CHAIN_CODES_MAX * COVI_CHAINS_MAX]; /* of the same: entry j of payload l at 8 j + l */
   _Alignas(64) float sum[COV_CHUNK_ELEMS_MAX + COVI_LANES_MAX];
   _Alignas(64) uint16_t count[COV_CHUNK_ELEMS_MAX + COVI_LANES_MAX];
 } outer_slot;
@@ -40,6 +43,7 @@ static void free_pass(outer_pass *p) {
     free(w->clip.norm);
     free(w->clip.factor);
     free(w->entry);
+    free(w->chains);
     free(w->largest);
     free(w);
   }
@@ -60,6 +64,7 @@ static outer_slot *create_slot(const covi_outer_sweep *s, const uint64_t (*block
   w->clip.norm = calloc(n, sizeof *w->clip.norm);
   w->clip.factor = calloc(n, sizeof *w->clip.factor);
   w->entry = calloc(n * bins + 1, sizeof *w->entry);
+  w->chains = calloc(n / COVI_CHAINS_MAX + 1, sizeof *w->chains);
   w->largest = calloc((size_t)s->shard->grid->n + 1, sizeof *w->largest);
   return w;
 }
@@ -78,11 +83,25 @@ static cov_status create_pass(const covi_outer_sweep *s, outer_pass *p) {
   if (made) covi_block_keys(n_blocks, p->block_key);
   for (int i = 0; made && i < s->threads; i++) {
     outer_slot *w = p->slot[i] = create_slot(s, (const uint64_t(*)[2])p->block_key);
-    made = w && w->reader && w->clip.norm && w->clip.factor && w->entry && w->largest;
+    made = w && w->reader && w->clip.norm && w->clip.factor && w->entry && w->chains && w->largest;
   }
   if (made) return COV_OK;
   free_pass(p);
   return COV_FAIL(COV_ENOMEM, "outer step with %d payloads on %d threads", s->n_set, s->threads);
+}
+
+/* Payloads first .. first + 7 of tensor t side by side, if there are several and all of them can be. */
+static void prepare_chains(outer_slot *w, int t, int first) {
+  const covi_outer_sweep *s = w->sweep;
+  covi_chains *chains = w->chains + first / COVI_CHAINS_MAX;
+  int left = s->n_set - first, n = left < COVI_CHAINS_MAX ? left : COVI_CHAINS_MAX, bins = s->set[0]->head.bins;
+  int possible = n > 1 && bins > 0;
+  for (int l = 0; l < n && possible; l++) {
+    const covi_code_model *model = s->set[first + l]->tensor[t].model;
+    possible = covi_code_chainable(model, s->shard->grid->tensor[t].k);
+    if (possible) covi_code_chain(model, w->entry + (first + l) * bins, chains, l);
+  }
+  chains->n = possible ? n : 0;
 }
 
 /* Clip factors of tensor t, factor times value for each bin of each payload, readers before band `first`. */
@@ -96,13 +115,7 @@ static void prepare_tensor(outer_slot *w, int t, int64_t first) {
     int bins = s->set[i]->head.bins;
     for (int b = 0; b < bins; b++) w->entry[i * bins + b] = (float)(w->clip.factor[i] * (double)table[b]);
   }
-}
-
-static void sum_codes(outer_slot *w, const float *entry, int k, const uint16_t *index, const uint8_t *code) {
-  for (int j = 0; j < k; j++) {
-    w->sum[index[j]] = w->sum[index[j]] + entry[code[j]];
-    w->count[index[j]]++;
-  }
+  for (int i = 0; i < s->n_set; i += COVI_CHAINS_MAX) prepare_chains(w, t, i);
 }
 
 /* Add payload i's next chunk. Its own positions differ, so only payloads, in ascending order, meet in a sum. */
@@ -119,18 +132,13 @@ static void sum_payload(outer_slot *w, int i, int k) {
     }
     return;
   }
+  const float *entry = w->entry + i * bins;
   uint8_t code[COV_CHUNK_ELEMS_MAX];
   cov_payload_reader_codes(&w->reader[i], index, code);
-  sum_codes(w, w->entry + i * bins, k, index, code);
-}
-
-/* The same of four payloads from i on. */
-static void sum_four(outer_slot *w, int i, int k) {
-  int bins = w->sweep->set[i]->head.bins;
-  uint16_t index[4][COV_CHUNK_ELEMS_MAX];
-  uint8_t code[4][COV_CHUNK_ELEMS_MAX];
-  cov_payload_reader_codes_four(&w->reader[i], index, code);
-  for (int l = 0; l < 4; l++) sum_codes(w, w->entry + (i + l) * bins, k, index[l], code[l]);
+  for (int j = 0; j < k; j++) {
+    w->sum[index[j]] = w->sum[index[j]] + entry[code[j]];
+    w->count[index[j]]++;
+  }
 }
 
 /* Nesterov's step: every position moves, also where nothing was sent. `velocity` is laid out as theta. */
@@ -159,10 +167,39 @@ static uint32_t step_momentum(const covi_step *s, float *velocity, float mu) {
   return largest;
 }
 
+/* Add the next chunk of the payloads from `first` on, whose indices have been read. */
+static void sum_chains(outer_slot *w, int first, int k) {
+  covi_chains *chains = w->chains + first / COVI_CHAINS_MAX;
+  cov_payload_reader_entries(&w->reader[first], chains->n, chains, w->value);
+  for (int l = 0; l < chains->n; l++) {
+    for (int j = 0; j < k; j++) {
+      int at = w->index[l][j];
+      w->sum[at] = w->sum[at] + w->value[j * COVI_CHAINS_MAX + l];
+      w->count[at]++;
+    }
+  }
+}
+
 /* Ask for rows [from, to) of the chunk that begins `ahead` elements from this one, while this one is decoded. */
 static void fetch_rows(const covi_step *s, int64_t ahead, int from, int to) {
   for (int r = from; r < to; r++) {
     for (int i = 0; i < s->w; i += 16) __builtin_prefetch(s->theta + ahead + r * s->row_elems + i, 0, 2);
+  }
+}
+
+/* The next chunk of every payload. */
+static void sum_all(outer_slot *w, const covi_step *step, int64_t ahead, int k) {
+  int n_set = w->sweep->n_set, chained = 0;
+  for (int i = 0; i < n_set; i++) {
+    fetch_rows(step, ahead, step->h * i / n_set, step->h * (i + 1) / n_set);
+    if (i % COVI_CHAINS_MAX == 0) chained = w->chains[i / COVI_CHAINS_MAX].n;
+    if (chained == 0) {
+      sum_payload(w, i, k);
+      continue;
+    }
+    int l = i % COVI_CHAINS_MAX;
+    cov_payload_reader_indices(&w->reader[i], w->index[l]);
+    if (l + 1 == chained) sum_chains(w, i - l, k);
   }
 }
 
@@ -190,12 +227,7 @@ static uint32_t step_bands(outer_slot *w, int t, int64_t first, int64_t end) {
                         .mean = w->mean,
                         .leaf = s->leaves ? &leaf : NULL};
       int64_t ahead = x + 1 < gt->X ? gt->w : gt->band_elems - in_band;
-      for (int i = 0, n; i < s->n_set; i += n) {
-        n = s->n_set - i >= 4 && s->set[0]->head.bins > 0 ? 4 : 1;
-        fetch_rows(&step, ahead, gt->h * i / s->n_set, gt->h * (i + n) / s->n_set);
-        if (n == 4) sum_four(w, i, gt->k);
-        else sum_payload(w, i, gt->k);
-      }
+      sum_all(w, &step, ahead, gt->k);
       uint32_t m = velocity ? step_momentum(&step, velocity + elem, s->params->momentum) : w->width->step(&step);
       if (m > largest) largest = m;
     }

@@ -37,13 +37,22 @@ void cov_payload_reader_codes(cov_payload_reader *r, uint16_t *index, uint8_t *c
   pass_chunk(r);
 }
 
-void cov_payload_reader_codes_four(cov_payload_reader r[4], uint16_t index[4][COV_CHUNK_ELEMS_MAX],
-                                   uint8_t code[4][COV_CHUNK_ELEMS_MAX]) {
-  covi_code_reader *const codes[4] = {&r[0].code, &r[1].code, &r[2].code, &r[3].code};
-  uint8_t *const to[4] = {code[0], code[1], code[2], code[3]};
-  for (int l = 0; l < 4; l++) (void)covi_index_next(&r[l].index, index[l]);
-  (void)covi_code_next_four(codes, r[0].shape->k, to);
-  for (int l = 0; l < 4; l++) pass_chunk(&r[l]);
+void cov_payload_reader_indices(cov_payload_reader *r, uint16_t *index) {
+  (void)covi_index_next(&r->index, index);
+}
+
+void cov_payload_reader_entries(cov_payload_reader *r, int n, covi_chains *chains, float *value) {
+  covi_code_reader *codes[COVI_CHAINS_MAX] = {0};
+  int k = r->shape->k;
+  for (int l = 0; l < n; l++) codes[l] = &r[l].code;
+  if (!covi_code_next_chained(codes, k, chains, value)) {
+    for (int l = 0; l < n; l++) {
+      uint8_t code[COVI_CHAIN_CODES_MAX];
+      (void)covi_code_next(codes[l], k, code);
+      for (int i = 0; i < k; i++) value[i * COVI_CHAINS_MAX + l] = chains->value[code[i]][l];
+    }
+  }
+  for (int l = 0; l < n; l++) pass_chunk(&r[l]);
 }
 
 void cov_payload_reader_values(cov_payload_reader *r, uint16_t *index, float *value) {

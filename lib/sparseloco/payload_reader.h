@@ -23,10 +23,11 @@ void cov_payload_reader_open(cov_payload_reader *reader, const cov_payload_view 
 /** The next chunk: index[k] ascending, code[k]. Not for COV_QUANT_NONE. Chunks follow each other in the order of the
  *  tensor, across bands; reading past the last one is a mistake of the caller. */
 void cov_payload_reader_codes(cov_payload_reader *reader, uint16_t *index, uint8_t *code);
-/** The next chunk of four readers of the same tensor, which is faster than one after the other: index[l][k], code[l][k]
- * of reader[l]. */
-void cov_payload_reader_codes_four(cov_payload_reader reader[4], uint16_t index[4][COV_CHUNK_ELEMS_MAX],
-                                   uint8_t code[4][COV_CHUNK_ELEMS_MAX]);
+/** The first half of the same for readers side by side: the indices alone. */
+void cov_payload_reader_indices(cov_payload_reader *reader, uint16_t *index);
+/** The second half, for n <= 8 readers of the same tensor, each of whose models is a chain (covi_code_chain) of
+ * `chains`: value[8 i + l] of entry i of reader l, i < k. Faster than one reader after the other. */
+void cov_payload_reader_entries(cov_payload_reader *reader, int n, covi_chains *chains, float *value);
 /** The next chunk with decoded values instead of codes; for every quantiser. */
 void cov_payload_reader_values(cov_payload_reader *reader, uint16_t *index, float *value);
 

@@ -76,6 +76,19 @@ typedef struct {
   int top; /* bins - 1, at most 255 */
 } covi_coding;
 
+enum { COVI_CHAINS_MAX = 8, COVI_CHAIN_BINS = 4 };
+
+/* Bands of up to eight payloads whose codes have one rANS state each (rans.h, code_model.h), read side by side: in a
+ * chain every code waits for the one before it, and eight chains wait together. Chain l is column l everywhere. */
+typedef struct {
+  int n; /* chains in use */
+  const uint8_t *at[COVI_CHAINS_MAX];
+  uint32_t state[COVI_CHAINS_MAX];
+  uint32_t start[COVI_CHAIN_BINS][COVI_CHAINS_MAX]; /* first part of each code; all parts for one that does not exist */
+  uint32_t freq[COVI_CHAIN_BINS][COVI_CHAINS_MAX];
+  float value[COVI_CHAIN_BINS][COVI_CHAINS_MAX]; /* of each code */
+} covi_chains;
+
 typedef struct {
   const char *name; /* "plain", "avx2", "avx512" */
 
@@ -106,6 +119,11 @@ typedef struct {
    * the caller compares index[63] with the chunk's size. NULL: the reader's own loop. */
   int (*rice_64)(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
 
+  /** The values of the next n codes of each chain, n a multiple of 4: value[8 i + l] is that of code i of chain l.
+   * Reads up to 8 bytes from where a chain's words end, and no more than 2 n + 8 from at[l] on, whatever lies there.
+   * Columns of chains that are not in use are left undefined. */
+  void (*chains)(covi_chains *chains, int n, float *value);
+
   /** sum[l][i] += block[l] * (sum of key[l][j] * bits of x[j] over j = i, i + 8, ...), modulo 2^64, for l = 0, 1. */
   void (*hash)(const float *x, int64_t n, const uint64_t *const key[2], const uint64_t block[2],
                uint64_t sum[2][COVI_HASH_LANES]);
@@ -117,6 +135,8 @@ typedef struct {
 
 /* The tables; take them through covi_width_get. */
 extern const covi_width covi_width_plain, covi_width_avx2, covi_width_avx512;
+/* Chains fill a vector of eight: the wider table has nothing wider to offer. */
+void covi_chains_avx2(covi_chains *chains, int n, float *value);
 
 /** The table in use: the widest that this processor runs. */
 const covi_width *covi_width_get(void);

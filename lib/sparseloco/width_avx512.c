@@ -426,6 +426,7 @@ const covi_width covi_width_avx512 = {
     .codes = avx512_codes,
     .count = avx512_count,
     .rice_64 = avx512_rice_64,
+    .chains = covi_chains_avx2,
     .hash = avx512_hash,
     .step = avx512_step,
 };

@@ -1,6 +1,7 @@
 /* The plain loops: what the other widths must equal, and what runs where there is no other. */
 #include <string.h>
 
+#include "sparseloco/code_model.h"
 #include "sparseloco/fixed.h"
 #include "sparseloco/select.h"
 #include "sparseloco/width.h"
@@ -136,6 +137,23 @@ static uint32_t plain_step(const covi_step *s) {
   return largest;
 }
 
+static void plain_chains(covi_chains *c, int n, float *value) {
+  for (int l = 0; l < c->n; l++) {
+    uint32_t x = c->state[l];
+    const uint8_t *at = c->at[l];
+    for (int i = 0; i < n; i++) {
+      uint32_t part = covi_rans_part(x, COVI_CODE_BITS);
+      int code = (part >= c->start[1][l]) + (part >= c->start[2][l]) + (part >= c->start[3][l]);
+      value[i * COVI_CHAINS_MAX + l] = c->value[code][l];
+      covi_rans_words words = {.at = at, .end = at + 2};
+      x = covi_rans_pass(x, c->start[code][l], c->freq[code][l], COVI_CODE_BITS, &words);
+      at = words.at;
+    }
+    c->state[l] = x;
+    c->at[l] = at;
+  }
+}
+
 const covi_width covi_width_plain = {
     .name = "plain",
     .largest = plain_largest,
@@ -145,6 +163,7 @@ const covi_width covi_width_plain = {
     .moments = plain_moments,
     .codes = plain_codes,
     .count = plain_count,
+    .chains = plain_chains,
     .hash = plain_hash,
     .step = plain_step,
 };

@@ -9,7 +9,7 @@
 #include "sparseloco/outer.h"
 #include "support.h"
 
-enum { N_PEERS = 5 };
+enum { N_PEERS = 11 }; /* a full set of chains, and a part of one */
 static const cov_quant_id quantisers[] = {COV_QUANT_REFERENCE, COV_QUANT_SIGN1, COV_QUANT_SIGN2, COV_QUANT_NONE};
 static const int shards_tried[] = {1, 2, 3, 4, 5, 6, 7, 8};
 
@@ -217,7 +217,8 @@ static float *step_naively(const peers *p, float alpha, int mean, int clip, cons
 
 static void step_does_not_depend_on_shards_or_order(void **state) {
   (void)state;
-  static const int orders[][N_PEERS] = {{0, 1, 2, 3, 4}, {4, 3, 2, 1, 0}, {2, 0, 4, 1, 3}};
+  static const int orders[][N_PEERS] = {
+      {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, {10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0}, {2, 0, 4, 10, 1, 3, 9, 5, 8, 7, 6}};
   for (int q = 0; q < 4; q++) {
     peers p;
     make_peers(&p, quantisers[q]);

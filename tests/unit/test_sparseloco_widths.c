@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sparse_cases.h"
+#include "sparseloco/code_model.h"
 #include "sparseloco/fixed.h"
 #include "sparseloco/leaf.h"
 #include "sparseloco/outer.h"
@@ -352,6 +353,69 @@ static void rice_chunks_agree(void **state) {
   if (n_widths > 0) assert_true(refused > 500 && taken > 500);
 }
 
+/* A model of `bins` codes that n random codes, some much rarer than others, ask for; their band. */
+static uint8_t *draw_band(uint64_t seed, int bins, int n, covi_code_model *model, uint8_t *code, uint8_t *bytes) {
+  int64_t counts[COVI_CHAIN_BINS] = {0};
+  for (int i = 0; i < n; i++) {
+    uint32_t r = cov_float_bits(test_random(seed, (uint64_t)i)) >> 3;
+    int rare = r % 64 < seed % 8;
+    code[i] = (uint8_t)(rare ? r / 64 % (uint32_t)bins : seed % (uint64_t)bins);
+    counts[code[i]]++;
+  }
+  covi_code_model_fit(counts, bins, 8, 1, n, 4, model); /* 8 bits a code as it is: coded, whatever they are */
+  assert_true(covi_code_chainable(model, n));
+  return covi_code_write(model, code, n, bytes);
+}
+
+/* Codes as a writer makes them come back, one to eight bands side by side; of bytes of any kind every width makes the
+ * same. */
+static void chains_agree(void **state) {
+  (void)state;
+  enum { CODES = 64, BYTES = 2 * CODES + 64 };
+  static uint8_t bytes[COVI_CHAINS_MAX][BYTES], code[COVI_CHAINS_MAX][CODES];
+  const covi_width *width[3];
+  int n_widths = list_widths(width);
+  width[n_widths++] = &covi_width_plain;
+  for (int round = 0; round < 600; round++) {
+    covi_chains chains = {.n = 1 + round % COVI_CHAINS_MAX}, want;
+    float want_value[CODES * COVI_CHAINS_MAX], value[CODES * COVI_CHAINS_MAX];
+    int hostile = round % 3 == 2;
+    memset(bytes, 0, sizeof bytes);
+    for (int l = 0; l < chains.n; l++) {
+      const uint64_t seed = (uint64_t)(round * COVI_CHAINS_MAX + l);
+      static const float values[COVI_CHAIN_BINS] = {-2, -0.0f, 1.5f, 1e-39f};
+      covi_code_model model;
+      covi_code_reader reader;
+      const uint8_t *end = draw_band(seed, 2 + (int)(seed % 3), CODES, &model, code[l], bytes[l]);
+      assert_true(covi_code_open(&reader, &model, CODES, bytes[l], end));
+      covi_code_chain(&model, values, &chains, l);
+      for (int i = 0; hostile && i < BYTES; i++)
+        bytes[l][i] = (uint8_t)(cov_float_bits(test_random(seed, (uint64_t)(i + 9999))) >> 5);
+      chains.at[l] = reader.words.at;
+      chains.state[l] = hostile ? cov_float_bits(test_random(seed, 5)) | COVI_RANS_START : reader.state[0];
+    }
+    for (int v = n_widths - 1; v >= 0; v--) {
+      covi_chains got = chains;
+      memset(value, 0xEE, sizeof value);
+      width[v]->chains(&got, CODES, value);
+      if (v == n_widths - 1) {
+        want = got;
+        memcpy(want_value, value, sizeof value);
+      }
+      for (int l = 0; l < chains.n; l++) {
+        assert_ptr_equal(got.at[l], want.at[l]);
+        assert_int_equal(got.state[l], want.state[l]);
+        assert_true(hostile || got.state[l] == COVI_RANS_START);
+        for (int i = 0; i < CODES; i++) {
+          const uint32_t bits = cov_float_bits(value[i * COVI_CHAINS_MAX + l]);
+          assert_int_equal(bits, cov_float_bits(want_value[i * COVI_CHAINS_MAX + l]));
+          assert_true(hostile || bits == cov_float_bits(chains.value[code[l][i]][l]));
+        }
+      }
+    }
+  }
+}
+
 /* Two rounds of five peers: payloads, error feedback, parameters and state hash, by any width and number of threads. */
 static void rounds_agree(void **state) {
   (void)state;
@@ -422,15 +486,11 @@ static void unknown_widths_change_nothing(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(sweeps_agree),
-      cmocka_unit_test(selections_agree),
-      cmocka_unit_test(places_become_indices),
-      cmocka_unit_test(statistics_agree),
-      cmocka_unit_test(steps_agree),
-      cmocka_unit_test(hashes_agree),
-      cmocka_unit_test(rice_chunks_agree),
-      cmocka_unit_test(rounds_agree),
-      cmocka_unit_test(unknown_widths_change_nothing),
+      cmocka_unit_test(sweeps_agree),          cmocka_unit_test(selections_agree),
+      cmocka_unit_test(places_become_indices), cmocka_unit_test(statistics_agree),
+      cmocka_unit_test(steps_agree),           cmocka_unit_test(hashes_agree),
+      cmocka_unit_test(rice_chunks_agree),     cmocka_unit_test(chains_agree),
+      cmocka_unit_test(rounds_agree),          cmocka_unit_test(unknown_widths_change_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
