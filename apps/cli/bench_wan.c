@@ -184,6 +184,8 @@ static cov_status put_router(const wan *w, bench_report *report, const bench_wan
 static cov_status put_results(const wan *w, bench_report *report) {
   bench_wan_times exchange, sockets;
   double samples[BENCH_WAN_REPS_MAX];
+  char probe[400];
+  COV_TRY(bench_wan_text_read(w->out, "probe", probe, sizeof probe));
   COV_TRY(bench_wan_times_read(w->out, "exchange", &exchange));
   COV_TRY(bench_wan_times_read(w->out, "sockets", &sockets));
   if (exchange.n != w->q->reps || sockets.n != w->q->reps) {
@@ -193,6 +195,7 @@ static cov_status put_results(const wan *w, bench_report *report) {
   bench_put_count(report, "peers", w->q->cfg.run.peers);
   bench_put_count(report, "relays", w->q->relays);
   bench_put_text(report, "topology", cov_topology_name(w->topology));
+  bench_put_text(report, "probe", probe);
   bench_put_count(report, "payload_bytes", w->payload_bytes);
   bench_put_count(report, "part_bytes", w->q->cfg.exchange.segment_bytes);
   bench_put_count(report, "rtt_ms", w->q->rtt_ms);

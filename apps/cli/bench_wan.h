@@ -3,6 +3,7 @@
 #ifndef COVENANT_CLI_BENCH_WAN_H
 #define COVENANT_CLI_BENCH_WAN_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -16,6 +17,9 @@ typedef struct {
 
 /** The lines "WHAT BEGIN END" of `path`, which must be complete (last line "end"). COV_EIO, COV_EDATA. */
 cov_status bench_wan_times_read(const char *path, const char *what, bench_wan_times *out);
+
+/** The rest of the line "WHAT ...". COV_EIO, COV_EDATA. */
+cov_status bench_wan_text_read(const char *path, const char *what, char *out, size_t size);
 
 typedef struct {
   double sent[BENCH_WAN_HOSTS_MAX], received[BENCH_WAN_HOSTS_MAX]; /* bytes, IP headers included */

@@ -27,6 +27,19 @@ cov_status bench_wan_times_read(const char *path, const char *what, bench_wan_ti
   return complete ? COV_OK : COV_FAIL(COV_EDATA, "%s: it does not end as it should", path);
 }
 
+cov_status bench_wan_text_read(const char *path, const char *what, char *out, size_t size) {
+  char *text, *rest;
+  size_t bytes, n = strlen(what);
+  bool found = false;
+  COV_TRY(cov_file_read(path, FILE_BYTES_MAX, &text, &bytes));
+  for (char *line = strtok_r(text, "\n", &rest); line && !found; line = strtok_r(NULL, "\n", &rest)) {
+    found = strncmp(line, what, n) == 0 && line[n] == ' ';
+    if (found) snprintf(out, size, "%s", line + n + 1);
+  }
+  free(text);
+  return found ? COV_OK : COV_FAIL(COV_EDATA, "%s: there is no line '%s'", path, what);
+}
+
 /* The numbers of a line; how many. */
 static int numbers(const char *line, double *value) {
   int n = 0;

@@ -1,18 +1,22 @@
 /* covenant-relay: passes the payloads of a run's peers on (exchange/relay.h, docs/exchange.md). */
+#include "base/clock.h"
 #include "base/log.h"
 #include "common/context.h"
 #include "common/loop_settings.h"
 #include "exchange/carrier_world.h"
+#include "exchange/probe.h"
 #include "exchange/relay.h"
 #include "sparseloco/payload.h"
 #include "sync/gateway_messages.h"
 
 enum { HOSTS_MAX = 4096 };
+static const double probe_turn_s = 0.002;
 
 typedef struct {
   cov_app *app;
   cov_carrier *carrier;
   cov_relay *relay;
+  cov_probe *probe; /* for exchange.topology=auto, or NULL */
 } relay_rank;
 
 static cov_status payload_bytes_max(const cov_app *app, size_t *out) {
@@ -25,7 +29,7 @@ static cov_status payload_bytes_max(const cov_app *app, size_t *out) {
   return COV_OK;
 }
 
-/* Room for whole rounds: a downlink may be slower than the uplinks together. */
+/* Room for whole rounds: a downlink may be slower than the uplinks together; and for the measurement. */
 static cov_status open_links(relay_rank *r) {
   static int number[HOSTS_MAX], rank[HOSTS_MAX];
   const cov_app *app = r->app;
@@ -45,12 +49,35 @@ static cov_status open_links(relay_rank *r) {
                                      .peer = number,
                                      .n_peers = peers + 1,
                                      .max_message_bytes = part,
-                                     .max_queued_bytes = 2 * largest * (size_t)peers,
+                                     .max_queued_bytes = 2 * largest * (size_t)peers + cov_probe_room_bytes(part),
                                      .segment_bytes = part,
                                      .heartbeat_s = app->cfg.exchange.heartbeat,
                                      .link_timeout_s = app->cfg.exchange.link_timeout};
   COV_TRY(cov_carrier_world_open(comms->outer, &params, rank, &r->carrier));
   return cov_relay_create(r->carrier, COV_MESSAGE_PAYLOAD, number, peers, &r->relay);
+}
+
+/* A relay takes part in the measurement and leaves the choice to the peers, each for what it sends. */
+static cov_status open_probe(relay_rank *r) {
+  const cov_config *cfg = &r->app->cfg;
+  const cov_probe_params params = {.type = COV_MESSAGE_PROBE,
+                                   .self = r->app->comms.n_peers + (int)r->app->shard,
+                                   .peers = r->app->comms.n_peers,
+                                   .relays = r->app->comms.n_relays,
+                                   .phase_s = cfg->exchange.probe_time,
+                                   .patience_s = cfg->run.start_timeout,
+                                   .segment_bytes = (size_t)cfg->exchange.segment_bytes};
+  if (cfg->exchange.topology != COV_CFG_TOPOLOGY_AUTO) return COV_OK;
+  return cov_probe_create(r->carrier, &params, &r->probe);
+}
+
+static cov_status take(relay_rank *r, const cov_carrier_event *event) {
+  bool probe = r->probe && event->kind == COV_EVENT_MESSAGE && event->head.type == COV_MESSAGE_PROBE;
+  if (!probe) return cov_relay_take(r->relay, event);
+  cov_status st = cov_probe_take(r->probe, event, cov_clock_s());
+  if (st != COV_EREMOTE) return st;
+  cov_carrier_drop(r->carrier, event->peer, cov_error_text());
+  return COV_OK;
 }
 
 static int n_alive(const relay_rank *r) {
@@ -63,11 +90,13 @@ static int n_alive(const relay_rank *r) {
 static cov_status serve(relay_rank *r) {
   cov_carrier_event event;
   while (n_alive(r) > 0) {
-    COV_TRY(cov_carrier_wait(r->carrier, 1, &event));
+    COV_TRY(cov_carrier_wait(r->carrier, r->probe ? probe_turn_s : 1, &event));
     if (event.kind == COV_EVENT_DROPPED && event.status != COV_OK) {
       cov_log_warn("peer %d is gone: %s", event.peer, event.reason);
     }
-    COV_TRY(cov_relay_take(r->relay, &event));
+    COV_TRY(take(r, &event));
+    if (r->probe) COV_TRY(cov_probe_advance(r->probe, cov_clock_s()));
+    if (r->probe && cov_probe_done(r->probe)) cov_probe_destroy(&r->probe);
   }
   return COV_OK;
 }
@@ -76,7 +105,9 @@ static cov_status run(cov_app *app) {
   relay_rank r = {.app = app};
   cov_relay_stats stats = {0};
   cov_status st = open_links(&r);
+  if (st == COV_OK) st = open_probe(&r);
   if (st == COV_OK) st = serve(&r);
+  cov_probe_destroy(&r.probe);
   if (r.relay) cov_relay_stats_get(r.relay, &stats);
   if (stats.refused_parts + stats.lost_parts > 0) {
     cov_log_warn("%llu parts of payloads were in another's name, %llu found a full queue",

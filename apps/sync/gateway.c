@@ -56,6 +56,9 @@ static cov_status take_unfit(const cov_gateway *gw, cov_remote *from, const cov_
 
 static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) {
   cov_remote *from = remote_of(gw, event->peer);
+  if (event->head.type == COV_MESSAGE_PROBE) {
+    return gw->probe ? cov_probe_take(gw->probe, event, cov_clock_s()) : COV_OK;
+  }
   if (!from && event->head.type != COV_MESSAGE_PAYLOAD) return COV_FAIL(COV_EREMOTE, "a relay that sends messages");
   switch (event->head.type) {
   case COV_MESSAGE_HELLO:
@@ -385,6 +388,7 @@ void cov_gateway_close(cov_gateway *gw) {
   cov_gateway_lent_free(gw, true);
   cov_gateway_early_free(gw);
   cov_transfers_destroy(&gw->incoming);
+  cov_probe_destroy(&gw->probe);
   cov_commit_destroy(&gw->commit);
   cov_ledger_close(&gw->ledger);
   (void)cov_carrier_close(&gw->carrier, 0); /* after a failure: nothing to wait for */

@@ -6,6 +6,7 @@
 
 #include "exchange/carrier.h"
 #include "exchange/commit.h"
+#include "exchange/probe.h"
 #include "exchange/topology.h"
 #include "exchange/transfer.h"
 #include "ledger/ledger.h"
@@ -62,6 +63,7 @@ typedef struct {
   cov_outer *outer; /* borrowed */
   cov_carrier *carrier;
   cov_transfers *incoming;
+  cov_probe *probe;                  /* at the start, or NULL */
   cov_topology topology;             /* how our payloads go */
   int n_relays;                      /* their links have the numbers n_remote .. n_remote + n_relays - 1 */
   int64_t store_round, newest_round; /* being written to disk; that somebody else is in, as far as we know */

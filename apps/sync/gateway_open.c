@@ -13,6 +13,7 @@
 #include "sync/notice.h"
 
 enum { RELAYS_MAX = 16 };
+static const double probe_turn_s = 0.002;
 
 /* This peer's own part of the start: what keeps it from starting is told to the others, who would wait for it. */
 static cov_status prepare(cov_gateway *gw) {
@@ -193,7 +194,8 @@ static cov_status open_links(cov_gateway *gw) {
                                      .peer = number,
                                      .n_peers = gw->n_remote + gw->n_relays,
                                      .max_message_bytes = largest,
-                                     .max_queued_bytes = 4 * gw->outer->payload_bytes_max + 4 * largest,
+                                     .max_queued_bytes = 4 * gw->outer->payload_bytes_max + 4 * largest +
+                                                         cov_probe_room_bytes((size_t)cfg->exchange.segment_bytes),
                                      .segment_bytes = (size_t)cfg->exchange.segment_bytes,
                                      .heartbeat_s = cfg->exchange.heartbeat,
                                      .link_timeout_s = cfg->exchange.link_timeout};
@@ -201,10 +203,45 @@ static cov_status open_links(cov_gateway *gw) {
   return cov_carrier_world_open(comms->outer, &params, rank, &gw->carrier);
 }
 
-/* auto: whoever starts relays wants them used. */
+static bool is_measured(const cov_gateway *gw) {
+  return gw->app->cfg.exchange.topology == COV_CFG_TOPOLOGY_AUTO && gw->n_relays > 0;
+}
+
+/* With the links: another peer may have all greetings before this one, and begin. */
+static cov_status open_probe(cov_gateway *gw) {
+  const cov_config *cfg = &gw->app->cfg;
+  const cov_probe_params params = {.type = COV_MESSAGE_PROBE,
+                                   .self = (int)gw->app->peer,
+                                   .peers = gw->n_remote,
+                                   .relays = gw->n_relays,
+                                   .phase_s = cfg->exchange.probe_time,
+                                   .patience_s = 4 * cfg->exchange.probe_time + 2 * cfg->exchange.link_timeout,
+                                   .segment_bytes = (size_t)cfg->exchange.segment_bytes};
+  return is_measured(gw) ? cov_probe_create(gw->carrier, &params, &gw->probe) : COV_OK;
+}
+
+static cov_status measure_links(cov_gateway *gw, cov_link_rate *rate, bool *known) {
+  while (!cov_probe_done(gw->probe)) {
+    COV_TRY(cov_gateway_turn(gw, probe_turn_s));
+    COV_TRY(cov_probe_advance(gw->probe, cov_clock_s()));
+  }
+  *known = cov_probe_rates(gw->probe, rate);
+  cov_probe_destroy(&gw->probe);
+  return COV_OK;
+}
+
+/* What settings say, or what the measured links say. */
 static cov_status choose_topology(cov_gateway *gw) {
-  bool relay = gw->app->cfg.exchange.topology != COV_CFG_TOPOLOGY_MESH && gw->n_relays > 0;
+  cov_link_rate rate[COV_LEDGER_MAX_MEMBERS + RELAYS_MAX];
+  bool known = false;
+  char why[400] = "mesh: not every host has answered";
+  const cov_cost_params cost = {gw->n_remote, gw->n_relays, rate, (double)gw->outer->payload_bytes_max};
+  bool relay = gw->app->cfg.exchange.topology == COV_CFG_TOPOLOGY_RELAY && gw->n_relays > 0;
   gw->topology = relay ? COV_TOPOLOGY_RELAY : COV_TOPOLOGY_MESH;
+  if (!is_measured(gw)) return COV_OK;
+  COV_TRY(measure_links(gw, rate, &known));
+  if (known) gw->topology = cov_topology_choose(&cost, why, sizeof why);
+  if (gw->app->peer == 0 || !known) cov_log_info("exchange.topology=auto takes %s", why);
   return COV_OK;
 }
 
@@ -229,6 +266,7 @@ cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
   self->declined = self->unfit != COV_OK;
   if (self->declined) snprintf(self->why, sizeof self->why, "%s", cov_error_text());
   COV_TRY(open_links(gw));
+  COV_TRY(open_probe(gw));
   COV_TRY(greet(gw));
   COV_TRY(judge_greetings(gw));
   COV_TRY(choose_topology(gw));

@@ -1,16 +1,19 @@
 /* One exchange through the carrier. */
 #include <mpi.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/memory.h"
 #include "comm/collective.h"
+#include "exchange/probe.h"
 #include "exchange/relay.h"
 #include "exchange/transfer.h"
 #include "wan/wan.h"
 
-enum { PART = 1 };
+enum { PART = 1, PROBE };
+static const double probe_s = 2, probe_patience_s = 60, probe_turn_s = 0.002;
 
 /* What a peer holds during an exchange. */
 typedef struct {
@@ -133,4 +136,29 @@ cov_status wan_barrier(wan_host *host) {
 cov_status wan_exchange(wan_host *host, int64_t bytes, uint64_t round, wan_time *out) {
   *out = (wan_time){0};
   return host->rank < host->peers ? exchange_as_peer(host, bytes, round, out) : exchange_as_relay(host, out);
+}
+
+cov_status wan_probe(wan_host *host, char *why, size_t size) {
+  const cov_probe_params params = {.type = PROBE,
+                                   .self = host->rank,
+                                   .peers = host->peers,
+                                   .relays = host->relays,
+                                   .phase_s = probe_s,
+                                   .patience_s = probe_patience_s,
+                                   .segment_bytes = (size_t)host->part_bytes};
+  cov_link_rate rate[WAN_HOSTS_MAX];
+  cov_probe *probe;
+  cov_carrier_event event;
+  COV_TRY(cov_probe_create(host->carrier, &params, &probe));
+  cov_status st = wan_barrier(host);
+  while (st == COV_OK && !cov_probe_done(probe)) {
+    st = cov_carrier_wait(host->carrier, probe_turn_s, &event);
+    if (st == COV_OK && event.kind == COV_EVENT_MESSAGE) st = cov_probe_take(probe, &event, cov_clock_s());
+    if (st == COV_OK) st = cov_probe_advance(probe, cov_clock_s());
+  }
+  const cov_cost_params cost = {host->peers, host->relays, rate, (double)host->payload_bytes};
+  snprintf(why, size, "mesh: not every host has answered");
+  if (st == COV_OK && cov_probe_rates(probe, rate)) (void)cov_topology_choose(&cost, why, size);
+  cov_probe_destroy(&probe);
+  return st == COV_OK ? wan_barrier(host) : st;
 }

@@ -10,6 +10,7 @@
 #include "comm/finish.h"
 #include "comm/wait.h"
 #include "exchange/carrier_world.h"
+#include "exchange/probe.h"
 #include "wan/wan.h"
 
 enum { WARM_BYTES = 1 << 20 };
@@ -71,7 +72,8 @@ static cov_status open_host(wan_host *host) {
                                      .peer = numbers,
                                      .n_peers = host->size,
                                      .max_message_bytes = largest,
-                                     .max_queued_bytes = largest * (size_t)host->peers + 1,
+                                     .max_queued_bytes =
+                                         largest * (size_t)host->peers + cov_probe_room_bytes((size_t)host->part_bytes),
                                      .segment_bytes = (size_t)host->part_bytes,
                                      .link_timeout_s = 60};
   COV_TRY(cov_mpi_errors_return(MPI_COMM_WORLD));
@@ -98,7 +100,11 @@ static cov_status report(wan_host *host, const char *what, const wan_time *own, 
 static cov_status measure(wan_host *host, FILE *out) {
   wan_sockets *sockets = NULL;
   wan_time time;
+  char why[400];
   cov_status st = wan_exchange(host, WARM_BYTES, 0, &time); /* connects, and fills no link */
+  if (st == COV_OK) st = wan_probe(host, why, sizeof why);
+  if (st == COV_OK && out) fprintf(stderr, "wan: measured: %s\n", why);
+  if (st == COV_OK && out) fprintf(out, "probe %s\n", why);
   if (st == COV_OK && host->network) st = wan_sockets_open(host, &sockets);
   if (st == COV_OK && sockets) st = wan_sockets_exchange(host, sockets, WARM_BYTES, &time);
   for (int64_t i = 0; i < host->reps && st == COV_OK; i++) {

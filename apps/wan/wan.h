@@ -4,6 +4,7 @@
 #define COVENANT_APPS_WAN_H
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #include "base/status.h"
 #include "comm/wait.h"
@@ -29,6 +30,9 @@ typedef struct {
 /** Everyone's payload of `bytes` to everyone through the carrier, by host->topology; each is checked by its digest.
  *  Collective over the world. A relay's end_s is that of its last part. COV_ECOMM after host->timeout_s. */
 cov_status wan_exchange(wan_host *host, int64_t bytes, uint64_t round, wan_time *out);
+
+/** Measure the links and choose: why[size] gets the choice and its reason. Collective over the world. */
+cov_status wan_probe(wan_host *host, char *why, size_t size);
 
 typedef struct wan_sockets wan_sockets;
 /** Connections for the same pattern, one an ordered pair. Collective over the world. */

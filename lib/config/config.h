@@ -107,7 +107,7 @@ typedef struct {
   struct {
     int carrier, topology;
     char relay_hosts[COV_CONFIG_TEXT_BYTES];
-    double heartbeat, link_timeout, round_timeout, poll;
+    double heartbeat, link_timeout, round_timeout, poll, probe_time;
     int64_t segment_bytes, relays, keep_rounds;
   } exchange;
   struct {

@@ -1,4 +1,4 @@
-/* covenant-test: timeout=300
+/* covenant-test: timeout=180
  * Payloads through a relay: the same bits as from everyone to everyone, also if the relay is killed in the middle of
  * the run, after which payloads go directly. */
 #include <errno.h>
@@ -12,11 +12,15 @@
 
 static test_run run;
 static char mesh_hash[65];
-static const char *const mesh[] = {"run.rounds=10", "exchange.topology=mesh", NULL};
+static const char *const mesh[] = {"run.rounds=10", "sync.inner_steps=30", "eval.every_rounds=0",
+                                   "exchange.topology=mesh", NULL};
+static const char *const measured[] = {"run.rounds=10",     "sync.inner_steps=30",      "eval.every_rounds=0",
+                                       "exchange.relays=2", "exchange.probe_time=0.3s", NULL};
 static const char *const relay[] = {"run.rounds=10",
+                                    "sync.inner_steps=30",
+                                    "eval.every_rounds=0",
                                     "exchange.topology=relay",
                                     "exchange.relays=2",
-                                    "sync.inner_steps=30",
                                     "exchange.segment_bytes=4KiB",
                                     "exchange.link_timeout=8s",
                                     "checkpoint.every_rounds=0",
@@ -30,8 +34,7 @@ static int prepare(void **state) {
 
 static void everyone_to_everyone(void **state) {
   (void)state;
-  const char *const settings[] = {mesh[0], mesh[1], "sync.inner_steps=30", NULL};
-  test_run_start(&run, "mesh", settings);
+  test_run_start(&run, "mesh", mesh);
   assert_int_equal(test_run_wait(&run), 0);
   snprintf(mesh_hash, sizeof mesh_hash, "%s", test_run_common_hash(&run, 4));
 }
@@ -44,6 +47,16 @@ static void relays_change_no_bit(void **state) {
   assert_string_equal(test_run_common_hash(&run, 4), mesh_hash);
   assert_int_equal(test_run_lines(&run, "logs/peer-0-relay-0.log", "another's name", ""), 0);
   assert_int_equal(test_run_lines(&run, "logs/peer-1-sync-0.log", "payloads go directly", ""), 0);
+}
+
+/* Here every link is memory; which way is chosen does not matter, that all agree and the bits do. */
+static void the_links_are_measured(void **state) {
+  (void)state;
+  test_run_start(&run, "auto", measured);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "done");
+  assert_string_equal(test_run_common_hash(&run, 4), mesh_hash);
+  assert_true(test_run_lines(&run, "logs/peer-0-sync-0.log", "exchange.topology=auto takes", "Mbit/s") > 0);
 }
 
 static void a_relay_dies(void **state) {
@@ -66,6 +79,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(everyone_to_everyone),
       cmocka_unit_test(relays_change_no_bit),
+      cmocka_unit_test(the_links_are_measured),
       cmocka_unit_test(a_relay_dies),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);
