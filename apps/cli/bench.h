@@ -22,11 +22,11 @@ typedef struct {
   int64_t size;        /* gemm, attention: edge of the square product */
   int64_t bytes;       /* of an array (stream), of all states together (codec); 0: four times the last-level cache.
                         * Of a payload (wan); 0: 20 MB */
-  const char *data;    /* prepared folder to train on; NULL: tokens made up here */
+  const char *data;    /* prepared folder to train on; NULL: tokens (utilisation: a text) made up here */
   const char *run;     /* codec: folder of the run whose pseudo-gradients are encoded; NULL: made here */
-  int64_t relays;      /* wan: hosts beside the peers, on better links; 0: every peer sends to every other */
-  int64_t up_mbit, down_mbit, rtt_ms; /* wan: the peers' links */
-  const char *loss;                   /* wan: percent of packets, on each access link */
+  int64_t relays; /* wan, utilisation: hosts beside the peers, on better links; 0: every peer sends to every other */
+  int64_t up_mbit, down_mbit, rtt_ms; /* likewise: the peers' links */
+  const char *loss;                   /* likewise: percent of packets, on each access link */
 } bench_request;
 
 /* clang-format off */
@@ -38,7 +38,8 @@ typedef struct {
   X(fsdp,   "steps of a replica shared out over ranks, against one rank with as many threads")             \
   X(codec,  "bits a value, and speed of encoding, aggregating and hashing, against the memory's")         \
   X(stream, "memory bandwidth: copy, triad, and the access pattern of the encoder")                       \
-  X(wan,    "the exchange of a round on a WAN made here, against its links and plain sockets")
+  X(wan,    "the exchange of a round on a WAN made here, against its links and plain sockets")           \
+  X(utilisation, "a whole run on a WAN made here: time of inner steps, against what the links allow")
 /* clang-format on */
 
 #define X(name, help) cov_status bench_##name(const bench_request *request, bench_report *report);

@@ -151,11 +151,11 @@ int cmd_bench(int argc, char **argv) {
       {"--data", "DIR", COV_FLAG_TEXT, &q.data, "step, fsdp, codec: prepared data instead of made-up tokens"},
       {"--run", "DIR", COV_FLAG_TEXT, &q.run, "codec: the next round of a run, from its checkpoints"},
       {"--round", "N", COV_FLAG_INT, &q.round, "codec --run: from the newest checkpoint up to this (any)"},
-      {"--relays", "N", COV_FLAG_INT, &q.relays, "wan: relays through which payloads go (0: mesh)"},
-      {"--up", "MBIT", COV_FLAG_INT, &q.up_mbit, "wan: a peer's uplink (11)"},
-      {"--down", "MBIT", COV_FLAG_INT, &q.down_mbit, "wan: a peer's downlink (50)"},
-      {"--rtt", "MS", COV_FLAG_INT, &q.rtt_ms, "wan: round trip between any two hosts (80)"},
-      {"--loss", "PERCENT", COV_FLAG_TEXT, &q.loss, "wan: lost packets, on each access link (0)"},
+      {"--relays", "N", COV_FLAG_INT, &q.relays, "wan, utilisation: relays through which payloads go (0: mesh)"},
+      {"--up", "MBIT", COV_FLAG_INT, &q.up_mbit, "wan, utilisation: a peer's uplink (11)"},
+      {"--down", "MBIT", COV_FLAG_INT, &q.down_mbit, "wan, utilisation: a peer's downlink (50)"},
+      {"--rtt", "MS", COV_FLAG_INT, &q.rtt_ms, "wan, utilisation: round trip between any two hosts (80)"},
+      {"--loss", "PERCENT", COV_FLAG_TEXT, &q.loss, "wan, utilisation: lost packets, on each access link (0)"},
   };
   const cov_args_program program = {
       .name = "covenant bench",
@@ -168,7 +168,8 @@ int cmd_bench(int argc, char **argv) {
                   "  covenant bench fsdp -c configs/presets/bench-125m.yaml --json\n"
                   "  covenant bench codec run.peers=8 --rounds 20\n"
                   "  covenant bench codec --run runs/quickstart\n"
-                  "  covenant bench wan run.peers=8 --relays 1 --loss 0.1 --reps 1 --json    needs root\n",
+                  "  covenant bench wan run.peers=8 --relays 1 --loss 0.1 --reps 1 --json    needs root\n"
+                  "  covenant bench utilisation -c configs/presets/bench-utilisation.yaml --relays 1    needs root\n",
       .flags = flags,
       .n_flags = N_FLAGS,
       .max_words = 1,

@@ -10,6 +10,8 @@
 #include "moments.h"
 #include "settings.h"
 
+static const double stop_poll_s = 0.05;
+
 typedef struct {
   cov_app *app;
   cov_segment *segment;
@@ -59,6 +61,16 @@ static int is_over(const trainer *t, int64_t round) {
   return cov_doorbell_now(end) != 0 && cov_doorbell_reached(end, (uint32_t)round);
 }
 
+/* train.round_time: a small model takes the time of a large one. */
+static void fill_round_time(trainer *t, cov_inner_report *r) {
+  const double end_s = cov_clock_s() + t->app->cfg.train.round_time - r->compute_s;
+  for (double left_s; (left_s = end_s - cov_clock_s()) > 0.0;) {
+    pass_stop_on(t);
+    cov_sleep_s(left_s < stop_poll_s ? left_s : stop_poll_s);
+  }
+  if (t->app->cfg.train.round_time > r->compute_s) r->compute_s = t->app->cfg.train.round_time;
+}
+
 static void post_report(trainer *t, int64_t round, const cov_inner_report *r) {
   cov_train_report report = {.round = round,
                              .loss = r->loss,
@@ -105,6 +117,7 @@ static cov_status train_rounds(trainer *t, int64_t *rounds) {
     cov_shard_copy(own, work, COV_LAYOUT_SPAN, cov_segment_start(t->segment), COV_LAYOUT_SPAN);
     COV_TRY(cov_inner_round(t->inner, *rounds, work, &report));
     if (t->app->shard != 0) continue; /* the first rank speaks for all: their weights are in `work` now */
+    fill_round_time(t, &report);
     post_report(t, *rounds, &report);
     cov_doorbell_ring(cov_segment_inner_bell(t->segment), (uint32_t)(*rounds + 1));
   }

@@ -95,7 +95,7 @@ typedef struct {
     int64_t anneal_start_steps, anneal_warmup_steps, anneal_decay_steps;
     double anneal_peak_ratio;
     double beta1, beta2, eps, weight_decay, clip_norm;
-    double muon_momentum, muon_weight_decay, muon_adamw_lr_ratio;
+    double muon_momentum, muon_weight_decay, muon_adamw_lr_ratio, round_time;
     bool decay_vectors, muon_nesterov, muon_output;
   } train;
   struct {

@@ -176,6 +176,9 @@ static const cov_option options[] = {
       "Muon: whether an untied output projection counts as a matrix; false: AdamW moves it.", "protocol 2.6"),
  FLOAT(train.clip_norm,           "",      0,  1e6,       "1",    I,
       "Gradients are scaled down to this norm; 0: never.", "protocol 2.1"),
+ TIME (train.round_time,                   0,  86400,     "0s",   0,
+      "Inner steps of a round that are done sooner are followed by sleep up to this time, as if the model were larger: "
+      "for measuring what the exchange costs beside them.", NULL),
 
  INT  (sync.inner_steps,          "steps", 1,  1e6,       "15",   I,
       "Inner steps each peer takes between two exchanges (H).", "simulation 1 (protocol 0: 30)"),
