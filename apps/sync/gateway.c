@@ -382,6 +382,7 @@ cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {
 void cov_gateway_close(cov_gateway *gw) {
   for (int i = 0; gw->remote && i < gw->n_remote; i++) {
     for (int s = 0; s < COV_GATEWAY_ROUNDS; s++) cov_gateway_empty(gw, &gw->remote[i].slot[s]);
+    cov_payload_stream_close(&gw->remote[i].stream);
   }
   free(gw->remote);
   gw->remote = NULL;

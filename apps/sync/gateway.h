@@ -16,13 +16,13 @@
 
 enum { COV_GATEWAY_NOTICES = 64 };
 
-/* A payload as it came; `open` once it has passed every check. */
+/* A payload as it came; `open` once it has passed every check, `checked` while only its signature is left. */
 typedef struct {
   int64_t round;  /* -1: the slot is empty */
   uint8_t *bytes; /* owned (cov_mem_free) */
   size_t n_bytes;
-  bool open;
-  cov_payload_view view;
+  bool checked, open;
+  cov_payload_view view; /* of either */
 } cov_slot;
 
 typedef struct {
@@ -41,6 +41,8 @@ typedef struct {
   bool final_known;
   uint8_t final_hash[COV_HASH_BYTES];
   cov_slot slot[COV_GATEWAY_ROUNDS]; /* by round % COV_GATEWAY_ROUNDS */
+  cov_payload_stream *stream;        /* checks what it sends in the transfer `stream_of` while that comes, or NULL */
+  uint64_t stream_of;                /* serial of the last transfer that was looked at; 0: none */
   double fetch_again_s;              /* when to ask once more for a payload that is missing */
   bool direct;                       /* it has lost its relay: our payloads go to it directly */
 } cov_remote;

@@ -23,7 +23,7 @@ cov_slot *cov_gateway_slot(cov_gateway *gw, int32_t peer) {
 }
 
 void cov_gateway_empty(cov_gateway *gw, cov_slot *slot) {
-  if (slot->open) cov_payload_close(&slot->view);
+  if (slot->open || slot->checked) cov_payload_close(&slot->view);
   if (slot->bytes && gw->carrier && cov_carrier_in_use(gw->carrier, slot->bytes, slot->n_bytes)) {
     cov_wait_keep(slot->bytes); /* a send on a dropped link may still read it */
   } else {
@@ -47,14 +47,20 @@ static void refuse(cov_gateway *gw, int sender, int64_t meant, int64_t round, co
   (void)cov_events_payload_refused(gw->app->events, &event); /* the log has it too */
 }
 
-/* Everything a payload must satisfy before anybody looks at its values. */
-static cov_status open_payload(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
+static cov_payload_expect expect_of(const cov_gateway *gw, const cov_remote *from, int64_t round) {
   cov_payload_expect expect;
-  cov_outer_expect(gw->outer, gw->app, slot->round, &expect);
+  cov_outer_expect(gw->outer, gw->app, round, &expect);
   expect.key_hash = from->key_hash;
   expect.peer = from->peer;
+  return expect;
+}
+
+/* Everything a payload must satisfy before anybody looks at its values. */
+static cov_status open_payload(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
+  const cov_payload_expect expect = expect_of(gw, from, slot->round);
   size_t n = slot->n_bytes;
-  COV_TRY(cov_payload_check(slot->bytes, n, &expect, &slot->view));
+  if (!slot->checked) COV_TRY(cov_payload_check(slot->bytes, n, &expect, &slot->view));
+  slot->checked = false;
   if (!cov_identity_verify(from->key, cov_payload_digest(slot->bytes, n), COV_PAYLOAD_DIGEST_BYTES,
                            cov_payload_signature(slot->bytes, n))) {
     cov_payload_close(&slot->view);
@@ -218,18 +224,50 @@ static bool is_wanted(cov_gateway *gw, cov_remote *sender, int64_t round, uint64
   return false;
 }
 
-/* All of it is here; `bytes` are ours. */
-static cov_status take_payload(cov_gateway *gw, cov_remote *sender, int64_t round, uint8_t *bytes, size_t n) {
-  cov_remote *from = round == gw->round ? owner_of(gw, sender, bytes, n) : sender;
+/* What has come of a payload for the present round is checked now, not when all of it is here. Of two that a peer sends
+ * at a time (directly, and by a relay), the later one is. A refusal is left to the check of the whole, which alone
+ * knows whose it may be instead (owner_of), and says why. */
+static cov_status check_what_came(cov_gateway *gw, cov_remote *sender, const cov_transfer *x) {
+  cov_status st = COV_OK;
+  if (x->serial < sender->stream_of) return COV_OK;
+  if (x->serial > sender->stream_of && x->round == (uint64_t)gw->round) {
+    const cov_payload_expect expect = expect_of(gw, sender, gw->round);
+    cov_payload_stream_close(&sender->stream);
+    sender->stream_of = x->serial;
+    st = cov_payload_stream_open(x->bytes, x->total, &expect, &sender->stream);
+  }
+  if (st == COV_OK && sender->stream && sender->stream_of == x->serial) {
+    st = cov_payload_stream_advance(sender->stream, x->have);
+    if (st != COV_OK) cov_payload_stream_close(&sender->stream);
+  }
+  return st == COV_EREMOTE ? COV_OK : st;
+}
+
+/* All of a transfer is here. The slot that comes of it owns the bytes. */
+static cov_status end_transfer(cov_gateway *gw, cov_remote *sender, cov_transfer *x, cov_slot *out) {
+  cov_status st = COV_OK;
+  *out = (cov_slot){.round = (int64_t)x->round, .n_bytes = x->total};
+  if (sender->stream && sender->stream_of == x->serial) {
+    st = cov_payload_stream_end(&sender->stream, &out->view);
+    out->checked = st == COV_OK;
+  }
+  out->bytes = cov_transfers_end(gw->incoming, x, true);
+  return st == COV_EREMOTE ? COV_OK : st;
+}
+
+static cov_status take_payload(cov_gateway *gw, cov_remote *sender, cov_slot *came) {
+  int64_t round = came->round;
+  cov_remote *from = sender;
+  if (round == gw->round && !came->checked) from = owner_of(gw, sender, came->bytes, came->n_bytes);
   cov_slot *slot = from ? &from->slot[round % COV_GATEWAY_ROUNDS] : NULL;
   if (!from) refuse(gw, sender->peer, round, round, COV_EREMOTE);
   /* The first of a peer counts; and it may have become late while it was coming. */
   if (!from || round < gw->round || (slot->round == round && from == sender)) {
-    cov_mem_free(bytes);
+    cov_gateway_empty(gw, came);
     return COV_OK;
   }
   cov_gateway_empty(gw, slot);
-  *slot = (cov_slot){.round = round, .bytes = bytes, .n_bytes = n};
+  *slot = *came;
   return round == gw->round ? cov_gateway_take(gw, from, slot) : COV_OK; /* the next round's waits for its begin */
 }
 
@@ -248,9 +286,14 @@ cov_status cov_gateway_part(cov_gateway *gw, const cov_carrier_event *event) {
   if (event->head.offset == 0 && !is_wanted(gw, sender, round, event->head.total)) return COV_OK;
   if (event->head.total > gw->outer->payload_bytes_max) return COV_OK; /* what follows one that was not wanted */
   COV_TRY(cov_transfers_take(gw->incoming, event, &x));
-  if (!x || x->have < x->total) return COV_OK;
-  size_t n = x->total;
-  return take_payload(gw, sender, round, cov_transfers_end(gw->incoming, x, true), n);
+  if (!x) return COV_OK;
+  COV_TRY(check_what_came(gw, sender, x));
+  if (x->have < x->total) return COV_OK;
+  cov_slot came;
+  cov_status st = end_transfer(gw, sender, x, &came);
+  if (st == COV_OK) return take_payload(gw, sender, &came);
+  cov_gateway_empty(gw, &came);
+  return st;
 }
 
 /* ---- what did not come ---- */

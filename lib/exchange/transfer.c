@@ -24,6 +24,7 @@ typedef struct open_transfer {
 
 struct cov_transfers {
   size_t max_bytes;
+  uint64_t begun;
   open_transfer *first;
 };
 
@@ -67,6 +68,7 @@ static cov_status begin(cov_transfers *t, const cov_carrier_event *part) {
                                    .owner = part->head.owner,
                                    .epoch = part->head.epoch,
                                    .round = part->head.round,
+                                   .serial = ++t->begun,
                                    .bytes = bytes,
                                    .total = part->head.total};
   fresh->next = t->first;

@@ -22,6 +22,7 @@ typedef struct {
   int via;        /* the peer whose link it comes by */
   uint32_t owner; /* whose payload it says it is: a claim, until its signature is checked */
   uint64_t epoch, round;
+  uint64_t serial;    /* no other one of the same transfers has it; from 1 */
   uint8_t *bytes;     /* [total]; the first `have` of them have come */
   size_t have, total; /* have == total: complete */
 } cov_transfer;

@@ -119,6 +119,24 @@ cov_status cov_payload_check(const uint8_t *payload, size_t bytes, const cov_pay
                              cov_payload_view *view);
 void cov_payload_close(cov_payload_view *view);
 
+/* The same while a payload comes, so that the work is done when its last byte is here: of a large one from many peers
+ * it would else stand between the exchange and the outer step. A section is checked as soon as all of it has come.
+ * Nothing counts before the end, which compares the digest. What `expect` points to is read when the header has come.
+ */
+typedef struct cov_payload_stream cov_payload_stream;
+
+/** For payload[bytes], of which nothing need have come yet; borrowed until the stream, or the view that it ends in, is
+ *  closed. `*out` is owned: cov_payload_stream_end or _close. COV_EREMOTE: longer than any; COV_ENOMEM. */
+cov_status cov_payload_stream_open(const uint8_t *payload, size_t bytes, const cov_payload_expect *expect,
+                                   cov_payload_stream **out);
+/** The first `have` bytes are here and do not change any more. COV_EREMOTE: refused, as cov_payload_check would. */
+cov_status cov_payload_stream_advance(cov_payload_stream *stream, size_t have);
+/** All is here: the view or the refusal that cov_payload_check would give (where several things are wrong, it may name
+ *  another one). Closes the stream. */
+cov_status cov_payload_stream_end(cov_payload_stream **stream, cov_payload_view *view);
+/** NULL is fine. */
+void cov_payload_stream_close(cov_payload_stream **stream);
+
 /** Chunk c of tensor t: index[k], value[k] as decoded. Reads its band from the start: for a look at one chunk; sweeps
  * use a reader (payload_reader.h). */
 void cov_payload_chunk(const cov_payload_view *view, int t, int64_t c, uint16_t *index, float *value);

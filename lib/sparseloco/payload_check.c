@@ -1,4 +1,5 @@
 /* The parser. Everything here reads bytes that a stranger wrote. */
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,8 +25,8 @@ static int value_allowed(uint32_t bits) {
   return (bits & COV_MAGNITUDE_MASK) <= cov_float_bits(COV_VALUE_MAX);
 }
 
-cov_status cov_payload_peek(const uint8_t *payload, size_t bytes, cov_payload_head *head) {
-  memset(head, 0, sizeof *head);
+/* Magic, version and lengths. */
+static cov_status check_frame(const uint8_t *payload, size_t bytes) {
   if (bytes < COV_PAYLOAD_HEADER_BYTES + COVI_TRAILER_BYTES) return REFUSE("%zu bytes are too few", bytes);
   if (memcmp(payload, COVI_MAGIC, 8) != 0) return REFUSE("it does not begin with " COVI_MAGIC);
   uint64_t version = covi_get(payload + COVI_AT_VERSION, 4);
@@ -35,10 +36,15 @@ cov_status cov_payload_peek(const uint8_t *payload, size_t bytes, cov_payload_he
   if (covi_get(payload + COVI_AT_PAYLOAD_BYTES, 8) != bytes)
     return REFUSE("it says %llu bytes and has %zu", (unsigned long long)covi_get(payload + COVI_AT_PAYLOAD_BYTES, 8),
                   bytes);
-  uint8_t digest[COV_PAYLOAD_DIGEST_BYTES];
-  cov_hash(payload, bytes - COVI_TRAILER_BYTES, sizeof digest, digest);
-  if (memcmp(digest, cov_payload_digest(payload, bytes), sizeof digest) != 0)
-    return REFUSE("its checksum is wrong, it was damaged on the way");
+  return COV_OK;
+}
+
+static cov_status check_digest(const uint8_t *payload, size_t bytes, const uint8_t *digest) {
+  if (memcmp(digest, cov_payload_digest(payload, bytes), COV_PAYLOAD_DIGEST_BYTES) == 0) return COV_OK;
+  return REFUSE("its checksum is wrong, it was damaged on the way");
+}
+
+static cov_status read_head(const uint8_t *payload, cov_payload_head *head) {
   if (!all_zero(payload + COVI_AT_RESERVED_1, 4) || !all_zero(payload + COVI_AT_RESERVED_2, 40))
     return REFUSE("a reserved field of the header is not zero");
 #define GET_RAW(field, offset, size) memcpy(head->field, payload + offset, size);
@@ -54,6 +60,15 @@ cov_status cov_payload_peek(const uint8_t *payload, size_t bytes, cov_payload_he
   if ((cov_float_bits(head->train_loss) & COV_MAGNITUDE_MASK) >= COV_MAGNITUDE_INF)
     return REFUSE("its train loss is not finite");
   return COV_OK;
+}
+
+cov_status cov_payload_peek(const uint8_t *payload, size_t bytes, cov_payload_head *head) {
+  uint8_t digest[COV_PAYLOAD_DIGEST_BYTES];
+  memset(head, 0, sizeof *head);
+  COV_TRY(check_frame(payload, bytes));
+  cov_hash(payload, bytes - COVI_TRAILER_BYTES, sizeof digest, digest);
+  COV_TRY(check_digest(payload, bytes, digest));
+  return read_head(payload, head);
 }
 
 /* The header against what this run expects. */
@@ -234,43 +249,147 @@ static cov_status check_section(const cov_payload_expect *expect, int t, const u
   return check_counts(name, tensor, found, bins, &tensor->norm);
 }
 
-static cov_status check_sections(const cov_payload_expect *expect, cov_payload_view *view) {
-  const uint8_t *at = view->bytes + COV_PAYLOAD_HEADER_BYTES, *limit = view->bytes + view->n_bytes - COVI_TRAILER_BYTES;
-  for (int t = 0; t < view->grid->n; t++) COV_TRY(check_section(expect, t, &at, limit, view));
-  return at == limit ? COV_OK : REFUSE("%lld bytes follow its last section", (long long)(limit - at));
-}
-
-static cov_status take_view(const cov_payload_expect *expect, cov_payload_view *view) {
+/* An empty view of a payload whose header is sound. */
+static cov_status open_view(const uint8_t *payload, size_t bytes, const cov_payload_head *head,
+                            const cov_payload_expect *expect, cov_payload_view *view) {
   size_t n = (size_t)expect->grid->n, n_bins = n * (size_t)expect->quant.bins, n_bands = (size_t)expect->grid->n_bands;
+  *view = (cov_payload_view){.head = *head, .grid = expect->grid, .bytes = payload, .n_bytes = bytes};
   view->tensor = calloc(n + 1, sizeof *view->tensor);
   view->tables = calloc(n_bins + 1, sizeof *view->tables);
   view->counts = calloc(n_bins + 1, sizeof *view->counts);
   view->models = calloc(n + 1, sizeof *view->models);
   view->bands = calloc(n_bands + 1, sizeof *view->bands);
   view->codes = calloc(n_bands + 1, sizeof *view->codes);
-  if (!view->tensor || !view->tables || !view->counts || !view->models || !view->bands || !view->codes)
-    return COV_FAIL(COV_ENOMEM, "view of %zu tensors", n);
-  return COV_OK;
+  if (view->tensor && view->tables && view->counts && view->models && view->bands && view->codes) return COV_OK;
+  cov_payload_close(view);
+  return COV_FAIL(COV_ENOMEM, "view of %zu tensors", n);
+}
+
+/* Where the sections of a payload have been checked up to. */
+typedef struct {
+  const uint8_t *at, *limit; /* of the next one; where they end */
+  int tensor;                /* whose it is */
+} walk;
+
+static walk walk_of(const cov_payload_view *view) {
+  return (walk){.at = view->bytes + COV_PAYLOAD_HEADER_BYTES,
+                .limit = view->bytes + view->n_bytes - COVI_TRAILER_BYTES};
+}
+
+/* Is the next section here, if bytes up to `come` are? What is wrong with its length shows when all is. */
+static bool is_complete(const walk *w, const uint8_t *come) {
+  if (come >= w->limit) return true;
+  return come - w->at >= COV_PAYLOAD_SECTION_HEAD_BYTES && covi_get(w->at, 8) <= (uint64_t)(come - w->at);
+}
+
+/* The sections that are complete. */
+static cov_status check_sections(const cov_payload_expect *expect, const uint8_t *come, walk *w,
+                                 cov_payload_view *view) {
+  cov_float_env env;
+  cov_status st = COV_OK;
+  cov_float_env_enter(&env);
+  while (st == COV_OK && w->tensor < view->grid->n && is_complete(w, come)) {
+    st = check_section(expect, w->tensor++, &w->at, w->limit, view);
+  }
+  cov_float_env_leave(&env);
+  return st;
+}
+
+static cov_status check_end(const walk *w) {
+  return w->at == w->limit ? COV_OK : REFUSE("%lld bytes follow its last section", (long long)(w->limit - w->at));
+}
+
+static cov_status check_size(size_t bytes, const cov_payload_expect *expect) {
+  COV_TRY(cov_quant_verify(&expect->quant));
+  size_t most = cov_payload_bytes_max(expect->grid, &expect->quant);
+  if (bytes <= most) return COV_OK;
+  return REFUSE("it has %zu bytes, no payload of this run has more than %zu", bytes, most);
 }
 
 cov_status cov_payload_check(const uint8_t *payload, size_t bytes, const cov_payload_expect *expect,
                              cov_payload_view *view) {
-  memset(view, 0, sizeof *view);
-  COV_TRY(cov_quant_verify(&expect->quant));
-  size_t most = cov_payload_bytes_max(expect->grid, &expect->quant);
-  if (bytes > most) return REFUSE("it has %zu bytes, no payload of this run has more than %zu", bytes, most);
   cov_payload_head head;
+  memset(view, 0, sizeof *view);
+  COV_TRY(check_size(bytes, expect));
   COV_TRY(cov_payload_peek(payload, bytes, &head));
   COV_TRY(check_head(payload, &head, expect));
-  *view = (cov_payload_view){.head = head, .grid = expect->grid, .bytes = payload, .n_bytes = bytes};
-  cov_status st = take_view(expect, view);
-  if (st == COV_OK) {
-    cov_float_env env;
-    cov_float_env_enter(&env);
-    st = check_sections(expect, view);
-    cov_float_env_leave(&env);
-  }
+  COV_TRY(open_view(payload, bytes, &head, expect, view));
+  walk w = walk_of(view);
+  cov_status st = check_sections(expect, w.limit, &w, view);
+  if (st == COV_OK) st = check_end(&w);
   if (st != COV_OK) cov_payload_close(view);
+  return st;
+}
+
+/* ---- while it comes ---- */
+
+struct cov_payload_stream {
+  const uint8_t *payload;
+  size_t bytes, hashed;
+  cov_payload_expect expect;
+  cov_blake2b hash;
+  bool open; /* the header has come and is sound: view and walk mean something */
+  cov_payload_view view;
+  walk walk;
+};
+
+cov_status cov_payload_stream_open(const uint8_t *payload, size_t bytes, const cov_payload_expect *expect,
+                                   cov_payload_stream **out) {
+  *out = NULL;
+  COV_TRY(check_size(bytes, expect));
+  cov_payload_stream *s = calloc(1, sizeof *s);
+  if (!s) return COV_FAIL(COV_ENOMEM, "no memory to check a payload while it comes");
+  s->payload = payload;
+  s->bytes = bytes;
+  s->expect = *expect;
+  cov_blake2b_open(&s->hash, COV_PAYLOAD_DIGEST_BYTES);
+  *out = s;
+  return COV_OK;
+}
+
+void cov_payload_stream_close(cov_payload_stream **stream) {
+  if (!*stream) return;
+  cov_payload_close(&(*stream)->view);
+  free(*stream);
+  *stream = NULL;
+}
+
+static cov_status open_stream(cov_payload_stream *s) {
+  cov_payload_head head = {0};
+  COV_TRY(check_frame(s->payload, s->bytes));
+  COV_TRY(read_head(s->payload, &head));
+  COV_TRY(check_head(s->payload, &head, &s->expect));
+  COV_TRY(open_view(s->payload, s->bytes, &head, &s->expect, &s->view));
+  s->walk = walk_of(&s->view);
+  s->open = true;
+  return COV_OK;
+}
+
+cov_status cov_payload_stream_advance(cov_payload_stream *s, size_t have) {
+  if (have < COV_PAYLOAD_HEADER_BYTES + COVI_TRAILER_BYTES && have < s->bytes) return COV_OK;
+  if (!s->open) COV_TRY(open_stream(s));
+  size_t covered = s->bytes - COVI_TRAILER_BYTES, end = have < covered ? have : covered;
+  if (end > s->hashed) cov_blake2b_add(&s->hash, s->payload + s->hashed, end - s->hashed);
+  if (end > s->hashed) s->hashed = end;
+  return check_sections(&s->expect, s->payload + end, &s->walk, &s->view);
+}
+
+static cov_status end_stream(cov_payload_stream *s) {
+  uint8_t digest[COV_PAYLOAD_DIGEST_BYTES];
+  COV_TRY(cov_payload_stream_advance(s, s->bytes));
+  COV_TRY(check_end(&s->walk));
+  cov_blake2b_close(&s->hash, digest);
+  return check_digest(s->payload, s->bytes, digest);
+}
+
+cov_status cov_payload_stream_end(cov_payload_stream **stream, cov_payload_view *view) {
+  cov_status st = end_stream(*stream);
+  memset(view, 0, sizeof *view);
+  if (st == COV_OK) {
+    *view = (*stream)->view;
+    memset(&(*stream)->view, 0, sizeof(*stream)->view);
+  }
+  cov_payload_stream_close(stream);
   return st;
 }
 

@@ -158,6 +158,59 @@ static void every_flipped_byte_is_refused(void **state) {
   }
 }
 
+/* `step` bytes at a time, what has not come yet looking like anything. COV_OK: the same view as of the whole. */
+static cov_status check_in_steps(const uint8_t *payload, size_t bytes, const cov_payload_expect *expect, size_t step,
+                                 size_t *refused_at, cov_payload_view *view, uint8_t *room) {
+  cov_payload_stream *stream;
+  cov_status st = cov_payload_stream_open(room, bytes, expect, &stream);
+  size_t have = 0;
+  memset(room, 0xFF, bytes);
+  memset(view, 0, sizeof *view);
+  for (; st == COV_OK && have < bytes; have += step) {
+    size_t more = bytes - have < step ? bytes - have : step;
+    memcpy(room + have, payload + have, more);
+    st = cov_payload_stream_advance(stream, have + more);
+  }
+  *refused_at = have;
+  if (st == COV_OK) st = cov_payload_stream_end(&stream, view);
+  cov_payload_stream_close(&stream);
+  return st;
+}
+
+static void assert_same_view(const cov_payload_view *a, const cov_payload_view *b, int bins) {
+  assert_memory_equal(a->bands, b->bands, sizeof *a->bands * (size_t)grid.n_bands);
+  assert_memory_equal(a->codes, b->codes, sizeof *a->codes * (size_t)grid.n_bands);
+  assert_memory_equal(a->counts, b->counts, sizeof *a->counts * (size_t)(grid.n * bins));
+  assert_memory_equal(a->tables, b->tables, sizeof *a->tables * (size_t)(grid.n * bins));
+  for (int t = 0; t < grid.n; t++) assert_true(a->tensor[t].norm == b->tensor[t].norm);
+}
+
+static void a_payload_can_be_checked_while_it_comes(void **state) {
+  (void)state;
+  for (int i = 0; i < N_TRIED * N_CODERS; i++) {
+    size_t bytes, at;
+    cov_payload_view whole, view;
+    uint8_t *payload = encode_with(coders[i % N_CODERS], &tried[i / N_CODERS], 11, &bytes), *room = malloc(bytes);
+    cov_payload_expect expect = sparse_expect(&grid, &tried[i / N_CODERS]);
+    assert_ok(cov_payload_check(payload, bytes, &expect, &whole));
+    for (size_t step = 1; step <= bytes; step += 1 + step / 3) {
+      assert_ok(check_in_steps(payload, bytes, &expect, step, &at, &view, room));
+      assert_same_view(&view, &whole, tried[i / N_CODERS].bins);
+      cov_payload_close(&view);
+    }
+    for (size_t k = 0; k < bytes - COV_PAYLOAD_SIGNATURE_BYTES; k++) { /* a wrong byte is found, at the end at last */
+      payload[k] ^= 0x10;
+      assert_status(check_in_steps(payload, bytes, &expect, 97, &at, &view, room), COV_EREMOTE);
+      payload[k] ^= 0x10;
+    }
+    payload[COV_PAYLOAD_HEADER_BYTES + 12] ^= 0x10; /* in the head of the first section: before the rest has come */
+    assert_status(check_in_steps(payload, bytes, &expect, 1, &at, &view, room), COV_EREMOTE);
+    assert_true(at < bytes - 1);
+    cov_payload_close(&whole);
+    free(payload), free(room);
+  }
+}
+
 static void every_truncation_is_refused(void **state) {
   (void)state;
   for (int c = 0; c < N_TRIED * N_CODERS; c++) {
@@ -376,6 +429,7 @@ int main(void) {
       cmocka_unit_test(a_payload_survives_the_round_trip),
       cmocka_unit_test(the_header_is_as_documented),
       cmocka_unit_test(every_flipped_byte_is_refused),
+      cmocka_unit_test(a_payload_can_be_checked_while_it_comes),
       cmocka_unit_test(every_truncation_is_refused),
       cmocka_unit_test(a_tampered_payload_is_refused_or_means_what_it_says),
       cmocka_unit_test(each_expectation_is_compared),
