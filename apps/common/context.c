@@ -85,6 +85,8 @@ static cov_status open_model(cov_app *app) {
   COV_TRY(cov_llama_config_verify(&app->llama));
   COV_TRY(cov_llama_params(&app->llama, &app->params));
   COV_TRY(cov_ranks_verify(cfg, &app->params));
+  cov_dtype unused;
+  if (app->program == COV_PROGRAM_TRAIN) COV_TRY(cov_train_dtype(cfg, &unused, NULL)); /* before anything starts */
   cov_params_digest(&app->params, app->params_digest);
 
   uint8_t salted[40];

@@ -108,6 +108,15 @@ static void a_foreign_shard_is_named(void **state) {
   snprintf(run.dir, sizeof run.dir, "%.250s/run", run.folder);
 }
 
+/* A processor that does not multiply bf16, as oneDNN can be told to be; without oneDNN it is the same. */
+static void bf16_by_name_needs_a_processor_that_has_it(void **state) {
+  (void)state;
+  assert_int_equal(setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 1), 0);
+  expect_one_line(2, 4, "train.dtype=bf16",
+                  (const char *const[]){"train.dtype=bf16: this ", "auto, or set fp32", NULL});
+  assert_int_equal(unsetenv("ONEDNN_MAX_CPU_ISA"), 0);
+}
+
 static void ranks_that_do_not_fit_are_counted(void **state) {
   (void)state;
   EXPECT(4, "run.peers=3", "rank 0 was told of 2 peers, rank 2 (train, peer 1) of 3");
@@ -147,11 +156,9 @@ static void launch_passes_the_reason_on(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(settings_that_differ_are_named),
-      cmocka_unit_test(data_that_differ_are_named),
-      cmocka_unit_test(a_foreign_shard_is_named),
-      cmocka_unit_test(ranks_that_do_not_fit_are_counted),
-      cmocka_unit_test(the_same_line_works_once_it_is_right),
+      cmocka_unit_test(settings_that_differ_are_named),    cmocka_unit_test(data_that_differ_are_named),
+      cmocka_unit_test(a_foreign_shard_is_named),          cmocka_unit_test(bf16_by_name_needs_a_processor_that_has_it),
+      cmocka_unit_test(ranks_that_do_not_fit_are_counted), cmocka_unit_test(the_same_line_works_once_it_is_right),
       cmocka_unit_test(launch_passes_the_reason_on),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);
