@@ -285,6 +285,33 @@ static void steps_agree(void **state) {
   free(theta), free(out), free(want), free(block_key);
 }
 
+/* A mean is a division, whichever way a width takes to its bits: all counts that a shortcut knows and some more, over
+ * significands and exponents of every kind. theta = 0 and alpha = 1, so what comes out is the mean. */
+static void means_agree(void **state) {
+  (void)state;
+  enum { ELEMS = 4096, STEPS = 24 };
+  const covi_width *width[2];
+  int n_widths = list_widths(width);
+  static float theta[ELEMS], out[ELEMS], want[ELEMS], sum[ELEMS + COVI_LANES_MAX];
+  static uint16_t count[ELEMS + COVI_LANES_MAX];
+  covi_step step = {.theta = theta, .h = 64, .w = 64, .row_elems = 64, .sum = sum, .count = count};
+  step.mean.alpha = 1;
+  for (int c = 2; c <= 18; c++) {
+    for (int j = 0; j < STEPS; j++) {
+      for (int v = -1; v < n_widths; v++) {
+        for (int i = 0; i < ELEMS; i++) {
+          uint32_t number = (uint32_t)(j * ELEMS + i), exponent = j % 3 == 0 ? number % 255 : 90 + number % 60;
+          sum[i] = cov_float_from_bits((number * 85u) % (1u << 23) | exponent << 23 | (number % 2) << 31);
+          count[i] = (uint16_t)(i % 7 == 0 ? 1 : c);
+        }
+        step.out = v < 0 ? want : out;
+        (void)(v < 0 ? &covi_width_plain : width[v])->step(&step);
+        if (v >= 0) assert_same(out, want, ELEMS);
+      }
+    }
+  }
+}
+
 static void hashes_agree(void **state) {
   (void)state;
   const covi_width *width[2];
@@ -486,11 +513,17 @@ static void unknown_widths_change_nothing(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(sweeps_agree),          cmocka_unit_test(selections_agree),
-      cmocka_unit_test(places_become_indices), cmocka_unit_test(statistics_agree),
-      cmocka_unit_test(steps_agree),           cmocka_unit_test(hashes_agree),
-      cmocka_unit_test(rice_chunks_agree),     cmocka_unit_test(chains_agree),
-      cmocka_unit_test(rounds_agree),          cmocka_unit_test(unknown_widths_change_nothing),
+      cmocka_unit_test(sweeps_agree),
+      cmocka_unit_test(selections_agree),
+      cmocka_unit_test(places_become_indices),
+      cmocka_unit_test(statistics_agree),
+      cmocka_unit_test(steps_agree),
+      cmocka_unit_test(means_agree),
+      cmocka_unit_test(hashes_agree),
+      cmocka_unit_test(rice_chunks_agree),
+      cmocka_unit_test(chains_agree),
+      cmocka_unit_test(rounds_agree),
+      cmocka_unit_test(unknown_widths_change_nothing),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
