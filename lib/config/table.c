@@ -190,9 +190,10 @@ static const cov_option options[] = {
       "Values kept of each chunk.", "protocol 0"),
  INT  (sync.chunk,                "elem",  2,  64,        "64",   I,
       "Longest edge of a chunk: matrices are cut into blocks of up to chunk x chunk.", "protocol 3.4"),
- CHOICE(sync.quantizer, quantizer_choices, "reference",   I,
-      "Code of the kept values: bins around a mean, a sign with two or with one magnitude a tensor, or plain fp32.",
-      "protocol 3.6, simulation 2"),
+ CHOICE(sync.quantizer, quantizer_choices, "sign2",       I,
+      "Code of the kept values: the original's bins around a mean, a sign with two or with one magnitude a tensor, or "
+      "plain fp32. sign2 loses least, sign1 sends least.",
+      "protocol 3.6, simulation 2, docs/performance.md"),
  INT  (sync.bins,                 "",      2,  256,         "4",    I,
       "Bins of the reference quantizer.", "protocol 0"),
  FLOAT(sync.range_sigma,          "",      0.1, 100,      "6",    I,
