@@ -26,12 +26,16 @@ static int prepare(void **state) {
   return system(command);
 }
 
+/* Comes in front of the program of peer 1's sync rank. */
+static const char *sync_1_prefix = "";
+
 static size_t add_rank(char *line, size_t used, size_t size, const char *program, int peer, const char *extra) {
+  const char *prefix = peer == 1 && strcmp(program, "sync") == 0 ? sync_1_prefix : "";
   return used + (size_t)snprintf(line + used, size - used,
-                                 "%s -np 1 '%s/covenant-%s' -c '%s' run.dir='%s' run.peers=2 run.eval_ranks=0 "
+                                 "%s -np 1 %s '%s/covenant-%s' -c '%s' run.dir='%s' run.peers=2 run.eval_ranks=0 "
                                  "run.start_timeout=30s --peer %d --shard 0 %s",
-                                 used ? " :" : "mpirun --oversubscribe --bind-to none", getenv("COVENANT_BIN"), program,
-                                 run.config, run.dir, peer, extra);
+                                 used ? " :" : "mpirun --oversubscribe --bind-to none", prefix, getenv("COVENANT_BIN"),
+                                 program, run.config, run.dir, peer, extra);
 }
 
 /* Peer 0 as configured, peer 1 with `extra`; without its sync rank if `ranks` is 3. Output to folder/out. */
@@ -117,6 +121,19 @@ static void bf16_by_name_needs_a_processor_that_has_it(void **state) {
   assert_int_equal(unsetenv("ONEDNN_MAX_CPU_ISA"), 0);
 }
 
+/* A rank in a UTS namespace of its own has another host name, as one on another host would. */
+static void a_peer_on_two_hosts_is_torn_apart(void **state) {
+  (void)state;
+  if (system("unshare --uts hostname elsewhere >/dev/null 2>&1") != 0) {
+    print_message("skipped: no namespace with another host name can be made here (needs root)\n");
+    skip();
+  }
+  sync_1_prefix = "unshare --uts sh -c 'hostname elsewhere && exec \"$@\"' sh";
+  EXPECT(4, "", "peer 1 is torn apart: rank 2 (train 0) is on host ",
+         "(sync 0) on host elsewhere, but they share memory", "place the ranks of a peer on one node");
+  sync_1_prefix = "";
+}
+
 static void ranks_that_do_not_fit_are_counted(void **state) {
   (void)state;
   EXPECT(4, "run.peers=3", "rank 0 was told of 2 peers, rank 2 (train, peer 1) of 3");
@@ -156,9 +173,13 @@ static void launch_passes_the_reason_on(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(settings_that_differ_are_named),    cmocka_unit_test(data_that_differ_are_named),
-      cmocka_unit_test(a_foreign_shard_is_named),          cmocka_unit_test(bf16_by_name_needs_a_processor_that_has_it),
-      cmocka_unit_test(ranks_that_do_not_fit_are_counted), cmocka_unit_test(the_same_line_works_once_it_is_right),
+      cmocka_unit_test(settings_that_differ_are_named),
+      cmocka_unit_test(data_that_differ_are_named),
+      cmocka_unit_test(a_foreign_shard_is_named),
+      cmocka_unit_test(bf16_by_name_needs_a_processor_that_has_it),
+      cmocka_unit_test(a_peer_on_two_hosts_is_torn_apart),
+      cmocka_unit_test(ranks_that_do_not_fit_are_counted),
+      cmocka_unit_test(the_same_line_works_once_it_is_right),
       cmocka_unit_test(launch_passes_the_reason_on),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);

@@ -4,6 +4,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -210,6 +212,33 @@ static void too_much_memory_is_an_error(void **state) {
   assert_status(cov_segment_create(segment_path(), &p, &s), COV_EUSAGE);
 }
 
+/* A creator whose descriptors the kernel shows to nobody, as if it ran as another user: refused at once, not waited
+ * for. Root sees them all the same, so the reader gives that up. */
+static void memory_of_another_user_is_refused(void **state) {
+  (void)state;
+  cov_segment_params p = example();
+  const char *path = segment_path();
+  cov_segment *s;
+  assert_ok(cov_segment_create(path, &p, &s));
+  assert_int_equal(chmod(path, 0644), 0);
+  char folder[300];
+  snprintf(folder, sizeof folder, "%s", path);
+  *strrchr(folder, '/') = '\0';
+  assert_int_equal(chmod(folder, 0755), 0);
+  assert_int_equal(prctl(PR_SET_DUMPABLE, 0), 0);
+  pid_t child = fork();
+  if (child == 0) {
+    cov_segment *o;
+    if (prctl(PR_SET_DUMPABLE, 1) != 0 || (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0))) _exit(1);
+    if (cov_segment_open(path, &p, &patient, &o) != COV_EIO) _exit(2);
+    _exit(strstr(cov_error_text(), "must run as the same user") ? 0 : 3);
+  }
+  int code = exit_code_of(child);
+  assert_int_equal(prctl(PR_SET_DUMPABLE, 1), 0);
+  assert_int_equal(code, 0);
+  cov_segment_destroy(&s);
+}
+
 /* A writer changes all of theta as fast as it can; every copy must be of one round. Mostly it pauses for less than a
  * copy takes, so that copies are disturbed, every eighth time for longer, so that the reader can get one. */
 static void copies_of_theta_are_never_torn(void **state) {
@@ -358,6 +387,7 @@ int main(void) {
       cmocka_unit_test(reused_descriptors_are_recognised),
       cmocka_unit_test(a_different_model_is_refused_at_once),
       cmocka_unit_test(too_much_memory_is_an_error),
+      cmocka_unit_test(memory_of_another_user_is_refused),
       cmocka_unit_test(copies_of_theta_are_never_torn),
       cmocka_unit_test(a_writer_that_dies_in_theta_does_not_hang_the_reader),
       cmocka_unit_test(mail_is_never_torn),
