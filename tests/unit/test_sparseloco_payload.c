@@ -14,7 +14,8 @@ static const cov_quant_params tried[] = {{.id = COV_QUANT_REFERENCE, .bins = 4, 
                                          {.id = COV_QUANT_REFERENCE, .bins = 5, .range = 6},
                                          {.id = COV_QUANT_REFERENCE, .bins = 256, .range = 6},
                                          {.id = COV_QUANT_SIGN1, .bins = 2},
-                                         {.id = COV_QUANT_NONE}};
+                                         {.id = COV_QUANT_NONE},
+                                         {.id = COV_QUANT_SIGN2, .bins = 4}};
 enum { N_TRIED = sizeof tried / sizeof *tried, N_CODERS = 2 };
 static const cov_index_coder coders[N_CODERS] = {COV_INDEX_RICE, COV_INDEX_SPLIT};
 
