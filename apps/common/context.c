@@ -244,7 +244,8 @@ int cov_app_finish(cov_app *app, cov_status st) {
     /* A rank that fails ends alone: the others may wait for it in a collective, so MPI is not ended in order. */
     bool alone = st != COV_OK && !app->refused;
     cov_comms_destroy(&app->comms, !alone && app->lost_peers == 0);
-    cov_mpi_finish(alone ? app->lost_peers + 1 : app->lost_peers, code);
+    double evaluation_s = app->cfg.run.eval_ranks > 0 ? app->cfg.eval.timeout : 0; /* of the final parameters */
+    cov_mpi_finish(alone ? app->lost_peers + 1 : app->lost_peers, code, evaluation_s);
   }
   cov_dataset_close(&app->data);
   cov_params_destroy(&app->params);

@@ -139,6 +139,6 @@ int main(int argc, char **argv) {
   if (st == COV_OK) st = cov_carrier_close(&run.host.carrier, 30);
   int code = cov_status_exit_code(st);
   if (code != 0) MPI_Abort(MPI_COMM_WORLD, code); /* a measurement is whole or nothing */
-  cov_mpi_finish(0, code);
+  cov_mpi_finish(0, code, 0);
   return code;
 }

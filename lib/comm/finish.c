@@ -16,7 +16,6 @@
 
 #include "base/log.h"
 
-/* Training ranks are done while the last evaluation still runs, and MPI_Finalize waits for all. */
 static const double finalize_patience_s = 60;
 
 static struct {
@@ -81,10 +80,10 @@ void cov_guard_end(void) {
   pthread_cond_destroy(&guard.changed);
 }
 
-void cov_mpi_finish(int lost_peers, int exit_code) {
+void cov_mpi_finish(int lost_peers, int exit_code, double busy_s) {
   fflush(NULL);
   if (lost_peers > 0) _exit(exit_code);
-  cov_guard_begin(finalize_patience_s, exit_code, "ending MPI (a rank is probably dead)");
+  cov_guard_begin(busy_s + finalize_patience_s, exit_code, "ending MPI (a rank is probably dead)");
   MPI_Finalize();
   cov_guard_end();
 }

@@ -10,7 +10,8 @@ void cov_guard_end(void);
 
 /** End MPI: to be called last, returns to main with nothing left to do but `return exit_code`, or does not return and
  * ends the process with `exit_code`. lost_peers = 0: MPI_Finalize, guarded. lost_peers > 0: see the comment in
- * finish.c. */
-void cov_mpi_finish(int lost_peers, int exit_code);
+ * finish.c. busy_s: how long other ranks may have work left (MPI_Finalize waits for all); the guard waits so much
+ * longer. */
+void cov_mpi_finish(int lost_peers, int exit_code, double busy_s);
 
 #endif

@@ -161,6 +161,6 @@ int main(int argc, char **argv) {
   }
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
   cov_mem_free(noise);
-  cov_mpi_finish(failed, failed); /* after a failure links may be in any state: do not wait for MPI_Finalize */
+  cov_mpi_finish(failed, failed, 0); /* after a failure links may be in any state: do not wait for MPI_Finalize */
   return failed;
 }
