@@ -4,16 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "data/utf8.h"
 #include "report/metrics.h"
 #include "run.h"
 #include "support.h"
+#include "tool.h"
 
 static test_run run;
-static char output[1 << 16];
 
 static int prepare(void **state) {
   (void)state;
@@ -30,27 +29,13 @@ static void shell(const char *command) {
   assert_int_equal(system(line), 0);
 }
 
-/* Exit code of covenant-eval ARGUMENTS, called in the run directory; both streams in `output`. */
 static int eval(const char *arguments) {
-  char command[4096];
-  snprintf(command, sizeof command, "cd '%s' && exec 2>&1 && '%s/covenant-eval' %s", run.dir, getenv("COVENANT_BIN"),
-           arguments);
-  FILE *f = popen(command, "r");
-  assert_non_null(f);
-  size_t n = fread(output, 1, sizeof output - 1, f);
-  output[n] = '\0';
-  int rc = pclose(f);
-  assert_true(WIFEXITED(rc));
-  return WEXITSTATUS(rc);
-}
-
-static void assert_printed(const char *what) {
-  if (!strstr(output, what)) fail_msg("'%s' is not in: %s", what, output);
+  return test_tool(run.dir, "covenant-eval", "", arguments);
 }
 
 static void text_comes_out_of_a_checkpoint(void **state) {
   (void)state;
-  char first[sizeof output], loss[64];
+  char first[sizeof test_output], loss[64];
   cov_csv csv;
   double value;
   assert_int_equal(eval("--checkpoint . 'a peer' 'the step' --tokens 12 --samples 2 --heldout"), 0);
@@ -58,7 +43,7 @@ static void text_comes_out_of_a_checkpoint(void **state) {
   assert_printed("-- greedy\na peer");
   assert_printed("-- sampled: temperature 0.8, top-k 40, top-p 0.95, seed 1\na peer");
   assert_printed("\nthe step");
-  snprintf(first, sizeof first, "%s", output);
+  snprintf(first, sizeof first, "%s", test_output);
   /* The parameters in the checkpoint are those that the run evaluated last. */
   char path[400];
   snprintf(path, sizeof path, "%s/eval.csv", run.dir);
@@ -68,24 +53,24 @@ static void text_comes_out_of_a_checkpoint(void **state) {
   snprintf(loss, sizeof loss, "held-out   %.4f nats/token", value);
   assert_printed(loss);
   assert_int_equal(eval("--checkpoint . 'a peer' 'the step' --tokens 12 --samples 2 --heldout"), 0);
-  assert_string_equal(output, first); /* the same seed, the same text */
+  assert_string_equal(test_output, first); /* the same seed, the same text */
   assert_int_equal(eval("--checkpoint peers/1/checkpoints --greedy"), 0);
   assert_printed("000006: 6 rounds");
-  assert_null(strstr(output, "sampled"));
+  assert_null(strstr(test_output, "sampled"));
   assert_int_equal(eval("--checkpoint peers/1/checkpoints/000004 --tokens 1"), 0);
   assert_printed("000004: 4 rounds");
 }
 
-/* The part of `output` from `what` on. */
+/* The part of `test_output` from `what` on. */
 static const char *printed_from(const char *what) {
   assert_printed(what);
-  return strstr(output, what);
+  return strstr(test_output, what);
 }
 
 static void a_seed_and_a_prompt_make_a_text(void **state) {
   (void)state;
   static const char wide[] = "--temperature 5 --top-k 0 --top-p 1 --tokens 20";
-  char arguments[400], second[sizeof output];
+  char arguments[400], second[sizeof test_output];
   snprintf(arguments, sizeof arguments, "--checkpoint . --prompt x=1 --prompt=-v --seed 4 %s", wide);
   assert_int_equal(eval(arguments), 0);
   assert_printed("-- greedy\nx=1");
@@ -102,10 +87,10 @@ static void whatever_the_model_says_is_printed_as_whole_characters(void **state)
   (void)state;
   /* So hot that each byte is about as likely as any other: half characters and control bytes for certain. */
   assert_int_equal(eval("--checkpoint . --temperature 1000 --top-k 0 --top-p 1 --samples 20 --tokens 31"), 0);
-  size_t n = strlen(output);
-  assert_int_equal(cov_utf8_valid(output, n), n);
+  size_t n = strlen(test_output);
+  assert_int_equal(cov_utf8_valid(test_output, n), n);
   assert_printed("\xEF\xBF\xBD");
-  for (size_t i = 0; i < n; i++) assert_true((unsigned char)output[i] >= 0x20 || strchr("\n\t", output[i]));
+  for (size_t i = 0; i < n; i++) assert_true((unsigned char)test_output[i] >= 0x20 || strchr("\n\t", test_output[i]));
 }
 
 static void moved_checkpoints_and_data_are_found(void **state) {
@@ -176,7 +161,7 @@ static void what_is_wrong_is_said(void **state) {
   shell(line);
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     int code = eval(cases[i].arguments);
-    if (code != cases[i].code) fail_msg("exit code %d of: %s\n%s", code, cases[i].arguments, output);
+    if (code != cases[i].code) fail_msg("exit code %d of: %s\n%s", code, cases[i].arguments, test_output);
     assert_printed(cases[i].text);
     assert_printed("error: ");
   }
@@ -196,7 +181,7 @@ static void the_data_of_another_tokenizer_are_refused(void **state) {
   shell(line);
   assert_int_equal(eval("--checkpoint . data.dir=pieces"), 9);
   assert_printed("was trained on other data than those in pieces");
-  assert_null(strstr(output, "-- greedy"));
+  assert_null(strstr(test_output, "-- greedy"));
   /* A run on pieces: text comes back from them. */
   test_run pieces = run;
   snprintf(line, sizeof line, "data.dir=%.400s/pieces", run.dir);
@@ -205,8 +190,8 @@ static void the_data_of_another_tokenizer_are_refused(void **state) {
   assert_int_equal(eval("--checkpoint ../pieces-run 'a peer' --tokens 5 --temperature 1000 --top-k 0 --top-p 1"), 0);
   assert_printed("-- greedy\na peer");
   assert_printed("seed 1\na peer");
-  size_t n = strlen(output);
-  assert_int_equal(cov_utf8_valid(output, n), n);
+  size_t n = strlen(test_output);
+  assert_int_equal(cov_utf8_valid(test_output, n), n);
 }
 
 int main(void) {

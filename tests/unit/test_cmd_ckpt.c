@@ -1,48 +1,29 @@
 /* covenant-test: timeout=120
  * `covenant ckpt` as people and scripts see it: exit codes, messages, what is on the disk afterwards. Skipped where the
  * program is not built. */
-#include <sys/wait.h>
 
 #include "checkpoint_fixture.h"
+#include "tool.h"
 
-static char base[512], output[65536];
+static char base[512];
 
-/* Runs `covenant ckpt ARGUMENTS` in the base folder, with both streams in `output`; its exit code. */
 static int run(const char *arguments) {
-  char program[4096], command[8192];
-  const char *bin = getenv("COVENANT_BIN");
-  snprintf(program, sizeof program, "%s/covenant", bin ? bin : "build/debug/bin");
-  if (!cov_file_exists(program)) {
-    printf("skipped: %s is not built\n", program);
-    skip();
-  }
-  snprintf(command, sizeof command, "cd '%s' && '%s' ckpt %s 2>&1", base, program, arguments);
-  FILE *f = popen(command, "r");
-  assert_non_null(f);
-  size_t n = fread(output, 1, sizeof output - 1, f);
-  output[n] = '\0';
-  int rc = pclose(f);
-  assert_true(WIFEXITED(rc));
-  return WEXITSTATUS(rc);
+  return test_tool(base, "covenant", "ckpt", arguments);
 }
 
 static int lines(void) {
   int n = 0;
-  for (const char *p = output; *p; p++) n += *p == '\n';
+  for (const char *p = test_output; *p; p++) n += *p == '\n';
   return n;
 }
 
 static void assert_ran(const char *arguments, int want) {
   int rc = run(arguments);
-  if (rc != want) fail_msg("ckpt %s: exit code %d, not %d: %s", arguments, rc, want, output);
-}
-
-static void assert_printed(const char *what) {
-  if (!strstr(output, what)) fail_msg("'%s' is not in: %s", what, output);
+  if (rc != want) fail_msg("ckpt %s: exit code %d, not %d: %s", arguments, rc, want, test_output);
 }
 
 static void assert_not_printed(const char *what) {
-  if (strstr(output, what)) fail_msg("'%s' is in: %s", what, output);
+  if (strstr(test_output, what)) fail_msg("'%s' is in: %s", what, test_output);
 }
 
 /* RUN with two peers, rounds 4 and 8 of both and 12 of peer 0 only; keeps 1. */

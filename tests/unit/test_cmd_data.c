@@ -1,37 +1,15 @@
 /* covenant-test: timeout=120
  * `covenant data` as people and scripts see it: exit codes, messages, output. Skipped where the program is not built.
  */
-#include <sys/wait.h>
 
 #include "data_fixture.h"
+#include "tool.h"
 #ifdef COVENANT_HAVE_JANSSON
 #include <jansson.h>
 #endif
 
-static char output[16384];
-
-/* Runs `covenant data ARGUMENTS`, with both streams in `output`; its exit code. */
 static int run(const char *arguments) {
-  char command[4096];
-  const char *bin = getenv("COVENANT_BIN");
-  snprintf(command, sizeof command, "%s/covenant", bin ? bin : "build/debug/bin");
-  if (!cov_file_exists(command)) {
-    printf("skipped: %s is not built\n", command);
-    skip();
-  }
-  snprintf(command, sizeof command, "cd '%s' && '%s/covenant' data %s 2>&1", base_folder, bin ? bin : "build/debug/bin",
-           arguments);
-  FILE *f = popen(command, "r");
-  assert_non_null(f);
-  size_t n = fread(output, 1, sizeof output - 1, f);
-  output[n] = '\0';
-  int rc = pclose(f);
-  assert_true(WIFEXITED(rc));
-  return WEXITSTATUS(rc);
-}
-
-static void assert_printed(const char *what) {
-  if (!strstr(output, what)) fail_msg("'%s' is not in: %s", what, output);
+  return test_tool(base_folder, "covenant", "data", arguments);
 }
 
 static void help_is_on_one_screen(void **state) {
@@ -40,7 +18,7 @@ static void help_is_on_one_screen(void **state) {
   for (int i = 0; i < 4; i++) {
     int lines = 0;
     assert_int_equal(run(commands[i]), 0);
-    for (char *p = output; *p; p++) lines += *p == '\n';
+    for (char *p = test_output; *p; p++) lines += *p == '\n';
     assert_in_range(lines, 5, 40);
     assert_printed("usage: covenant data");
   }
@@ -71,7 +49,7 @@ static void usage_errors_exit_with_2(void **state) {
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     int rc = run(cases[i][0]);
-    if (rc != 2) fail_msg("data %s: exit code %d, not 2: %s", cases[i][0], rc, output);
+    if (rc != 2) fail_msg("data %s: exit code %d, not 2: %s", cases[i][0], rc, test_output);
     assert_printed(cases[i][1]);
   }
   assert_false(cov_file_exists(in_base("x")));
@@ -119,7 +97,7 @@ static void a_folder_is_prepared_and_measured(void **state) {
   assert_printed("bigram");
   assert_int_equal(run("stats data --tokens 500 --json"), 0);
 #ifdef COVENANT_HAVE_JANSSON
-  json_t *o = json_loads(output, 0, NULL);
+  json_t *o = json_loads(test_output, 0, NULL);
   assert_non_null(o);
   assert_int_equal(json_integer_value(json_object_get(o, "scored_tokens")), 500);
   assert_int_equal(json_integer_value(json_object_get(o, "vocab")), 257);

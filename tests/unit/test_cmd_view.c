@@ -4,37 +4,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "report/metrics.h"
 #include "report/state.h"
 #include "support.h"
+#include "tool.h"
 
-static char output[1 << 16], folder[400], dir[440];
+static char folder[400], dir[440];
 
 static int run(const char *arguments) {
-  char command[4096];
-  const char *bin = getenv("COVENANT_BIN");
-  snprintf(command, sizeof command, "%s/covenant", bin ? bin : "build/debug/bin");
-  if (!cov_file_exists(command)) {
-    printf("skipped: %s is not built\n", command);
-    skip();
-  }
-  snprintf(command, sizeof command, "cd '%s' && '%s/covenant' %s 2>&1", folder, bin ? bin : "build/debug/bin",
-           arguments);
-  FILE *f = popen(command, "r");
-  assert_non_null(f);
-  size_t n = fread(output, 1, sizeof output - 1, f);
-  output[n] = '\0';
-  int rc = pclose(f);
-  assert_true(WIFEXITED(rc));
-  return WEXITSTATUS(rc);
-}
-
-static void assert_printed(const char *what) {
-  if (!strstr(output, what)) fail_msg("'%s' is not in: %s", what, output);
+  return test_tool(folder, "covenant", "", arguments);
 }
 
 static const char *in_dir(const char *name) {
@@ -172,8 +153,8 @@ static void a_run_that_goes_on_is_shown(void **state) {
   assert_printed("   0  running       12    5.250   1.50 s   0.25 s      5 kB      6 kB");
   assert_printed("   1  lost          11    5.750");
   assert_printed("peer 0 gives peer 1 up in round 11: silent");
-  assert_null(strchr(output, '\033'));
-  assert_null(strstr(output, "damaged"));
+  assert_null(strchr(test_output, '\033'));
+  assert_null(strstr(test_output, "damaged"));
   assert_int_equal(run("report on"), 0);
   assert_printed("on/report.html");
   char *html = page();
@@ -212,7 +193,7 @@ static void damaged_lines_are_counted_and_left_out(void **state) {
   assert_int_equal(run("top damaged"), 0);
   assert_printed("   0  running        2");
   assert_printed("2 lines of the event files are damaged");
-  assert_null(strchr(output, '\033'));
+  assert_null(strchr(test_output, '\033'));
   assert_int_equal(run("report damaged"), 0);
   free(page());
 }
