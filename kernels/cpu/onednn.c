@@ -227,7 +227,7 @@ int covi_job_run(covi_job *j, const void *a, const void *b, void *c, void *scrat
   TRY(point_at(j->b, b));
   TRY(point_at(j->c, c));
   args[n++] = (dnnl_exec_arg_t){packing ? DNNL_ARG_FROM : DNNL_ARG_WEIGHTS, j->b};
-  args[n++] = (dnnl_exec_arg_t){packing ? DNNL_ARG_TO : DNNL_ARG_DST, j->c};
+  args[n++] = (dnnl_exec_arg_t){DNNL_ARG_DST, j->c}; /* DNNL_ARG_TO is the same */
   if (j->a) {
     TRY(point_at(j->a, a));
     args[n++] = (dnnl_exec_arg_t){DNNL_ARG_SRC, j->a};

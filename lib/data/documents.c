@@ -76,7 +76,7 @@ done:
 }
 
 void cov_documents_close(cov_documents *d) {
-  for (int i = 0; i < d->n_files; i++) {
+  for (int i = 0; d->files && i < d->n_files; i++) {
     if (!d->files[i].data) continue;
     munmap((void *)(uintptr_t)d->files[i].data, d->files[i].bytes);
     cov_mem_account(COV_SPACE_HOST, COV_MEM_FILES, -(ptrdiff_t)d->files[i].bytes);

@@ -92,6 +92,7 @@ static cov_status check_keys(const reader *r, yaml_node_t *map, const char *cons
 static cov_status get_text(const reader *r, yaml_node_t *map, const char *key, const char **text) {
   yaml_node_t *node;
   COV_TRY(get(r, map, key, YAML_SCALAR_NODE, &node));
+  COV_ASSERT(node);
   *text = (const char *)node->data.scalar.value;
   return strlen(*text) == node->data.scalar.length ? COV_OK : wrong(r, node, "a NUL in a text");
 }
@@ -100,6 +101,7 @@ static cov_status get_count(const reader *r, yaml_node_t *map, const char *key, 
   char text[128];
   yaml_node_t *node;
   COV_TRY(get(r, map, key, YAML_SCALAR_NODE, &node));
+  COV_ASSERT(node);
   const char *p = (const char *)node->data.scalar.value;
   size_t digits = node->data.scalar.length;
   int64_t v = 0;

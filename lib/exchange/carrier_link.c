@@ -70,6 +70,7 @@ static void free_outgoing(cov_outgoing *out) {
 
 static cov_outgoing *take_first(cov_link *l) {
   cov_outgoing *out = l->first;
+  COV_ASSERT(out);
   l->first = out->next;
   if (!l->first) l->last = NULL;
   l->queued_bytes -= out->frame.body_bytes;

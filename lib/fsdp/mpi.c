@@ -160,7 +160,11 @@ done:
 void cov_fsdp_mpi_destroy(cov_fsdp_mpi **mpi, int clean) {
   cov_fsdp_mpi *m = *mpi;
   *mpi = NULL;
-  if (!m || m->broken || m->gather.busy || m->reduce.busy) return; /* MPI may still write to it */
+  if (!m) return;
+  if (m->broken || m->gather.busy || m->reduce.busy) { /* MPI may still write to it */
+    cov_wait_keep(m);
+    return;
+  }
   if (m->block != MPI_DATATYPE_NULL) (void)MPI_Type_free(&m->block);
   if (clean && m->comm != MPI_COMM_NULL) (void)MPI_Comm_free(&m->comm);
   if (clean && m->sums != MPI_COMM_NULL) (void)MPI_Comm_free(&m->sums);

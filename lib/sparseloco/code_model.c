@@ -72,7 +72,7 @@ size_t covi_code_band_bytes_max(int raw_bits, int64_t band_codes) {
 /* Backwards into the far end of what the band may take, then to its place. */
 static uint8_t *write_coded(const covi_code_model *m, const uint8_t *code, int64_t n, uint8_t *out) {
   uint8_t *end = out + covi_code_band_bytes_max(m->raw_bits, n), *at = end;
-  uint32_t state[COVI_LANES_MOST];
+  uint32_t state[COVI_LANES_MOST] = {0};
   uint64_t reciprocal[COV_BINS_MAX];
   for (int b = 0; b < m->bins; b++) {
     uint32_t freq = (uint32_t)(m->start[b + 1] - m->start[b]);

@@ -26,8 +26,9 @@ static void reference_fit(const cov_quant_params *params, const int64_t *words, 
 
 static void reference_codes(const cov_quant_params *params, const cov_quant_stats *stats, const float *v, int64_t n,
                             uint8_t *code) {
+  const int middle = params->bins / 2;
   const covi_coding coding = {
-      .shift = stats->shift, .scale = stats->scale, .middle = (float)(params->bins / 2), .top = params->bins - 1};
+      .shift = stats->shift, .scale = stats->scale, .middle = (float)middle, .top = params->bins - 1};
   covi_width_get()->codes(v, n, &coding, code);
 }
 
