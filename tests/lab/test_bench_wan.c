@@ -29,6 +29,7 @@ static void bench(const char *arguments) {
   size_t bytes;
   assert_ok(cov_path(path, sizeof path, "%s/bench.json", folder));
   free(json);
+  json = NULL;
   assert_int_equal(shell("'%s/covenant' bench --json run.peers=3 %s", arguments), 0);
   assert_ok(cov_file_read(path, 1 << 20, &json, &bytes));
 }
