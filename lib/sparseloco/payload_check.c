@@ -289,7 +289,9 @@ static cov_status check_sections(const cov_payload_expect *expect, const uint8_t
   cov_status st = COV_OK;
   cov_float_env_enter(&env);
   while (st == COV_OK && w->tensor < view->grid->n && is_complete(w, come)) {
-    st = check_section(expect, w->tensor++, &w->at, w->limit, view);
+    walk next = *w;
+    st = check_section(expect, next.tensor++, &next.at, next.limit, view);
+    if (st == COV_OK) *w = next; /* else it is refused as often as it is looked at */
   }
   cov_float_env_leave(&env);
   return st;
@@ -387,7 +389,7 @@ cov_status cov_payload_stream_end(cov_payload_stream **stream, cov_payload_view 
   memset(view, 0, sizeof *view);
   if (st == COV_OK) {
     *view = (*stream)->view;
-    memset(&(*stream)->view, 0, sizeof(*stream)->view);
+    (*stream)->view = (cov_payload_view){0};
   }
   cov_payload_stream_close(stream);
   return st;
@@ -400,5 +402,5 @@ void cov_payload_close(cov_payload_view *view) {
   free(view->models);
   free(view->bands);
   free(view->codes);
-  memset(view, 0, sizeof *view);
+  *view = (cov_payload_view){0};
 }

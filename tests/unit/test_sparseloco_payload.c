@@ -173,7 +173,12 @@ static cov_status check_in_steps(const uint8_t *payload, size_t bytes, const cov
     st = cov_payload_stream_advance(stream, have + more);
   }
   *refused_at = have;
-  if (st == COV_OK) st = cov_payload_stream_end(&stream, view);
+  if (st == COV_EREMOTE) { /* it stays so */
+    memcpy(room + have, payload + have, bytes > have ? bytes - have : 0);
+    assert_status(cov_payload_stream_end(&stream, view), COV_EREMOTE);
+  } else if (st == COV_OK) {
+    st = cov_payload_stream_end(&stream, view);
+  }
   cov_payload_stream_close(&stream);
   return st;
 }
