@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "common/context.h"
 #include "common/loop_settings.h"
+#include "common/over.h"
 #include "exchange/carrier_world.h"
 #include "exchange/probe.h"
 #include "exchange/relay.h"
@@ -17,6 +18,7 @@ typedef struct {
   cov_carrier *carrier;
   cov_relay *relay;
   cov_probe *probe; /* for exchange.topology=auto, or NULL */
+  int lost_heard;   /* most lost peers that a peer has counted at its end */
 } relay_rank;
 
 static cov_status payload_bytes_max(const cov_app *app, size_t *out) {
@@ -71,10 +73,19 @@ static cov_status open_probe(relay_rank *r) {
   return cov_probe_create(r->carrier, &params, &r->probe);
 }
 
+static cov_status take_over(relay_rank *r, const cov_carrier_event *event) {
+  int lost;
+  COV_TRY(cov_over_decode(event->bytes, event->n_bytes, &lost));
+  if (r->lost_heard < lost) r->lost_heard = lost;
+  return COV_OK;
+}
+
 static cov_status take(relay_rank *r, const cov_carrier_event *event) {
-  bool probe = r->probe && event->kind == COV_EVENT_MESSAGE && event->head.type == COV_MESSAGE_PROBE;
-  if (!probe) return cov_relay_take(r->relay, event);
-  cov_status st = cov_probe_take(r->probe, event, cov_clock_s());
+  uint32_t type = event->kind == COV_EVENT_MESSAGE ? event->head.type : 0;
+  cov_status st;
+  if (type == COV_MESSAGE_OVER) st = take_over(r, event);
+  else if (type == COV_MESSAGE_PROBE && r->probe) st = cov_probe_take(r->probe, event, cov_clock_s());
+  else return cov_relay_take(r->relay, event);
   if (st != COV_EREMOTE) return st;
   cov_carrier_drop(r->carrier, event->peer, cov_error_text());
   return COV_OK;
@@ -113,7 +124,7 @@ static cov_status run(cov_app *app) {
     cov_log_warn("%llu parts of payloads were in another's name, %llu found a full queue",
                  (unsigned long long)stats.refused_parts, (unsigned long long)stats.lost_parts);
   }
-  if (r.carrier) app->lost_peers = cov_carrier_lost_links(r.carrier);
+  if (r.carrier) app->lost_peers = cov_carrier_lost_links(r.carrier) + r.lost_heard;
   cov_relay_destroy(&r.relay);
   (void)cov_carrier_close(&r.carrier, 5); /* who does not say goodbye is gone */
   return st;

@@ -56,10 +56,20 @@ static void compare(const cov_outer *outer, const uint8_t *theirs, char *text, s
              outer->grid.params->item[first].name);
 }
 
+static bool may_answer(const cov_gateway *gw, int from, int peer) {
+  return from != gw->app->peer && (peer < 0 || from == peer) && cov_carrier_alive(gw->carrier, from);
+}
+
+static bool any_may_answer(const cov_gateway *gw, int peer) {
+  bool any = false;
+  for (int i = 0; i < gw->n_remote; i++) any |= may_answer(gw, gw->remote[i].peer, peer);
+  return any;
+}
+
 static cov_status ask(cov_gateway *gw, int peer) {
   for (int i = 0; i < gw->n_remote; i++) {
     int to = gw->remote[i].peer;
-    if (to == gw->app->peer || (peer >= 0 && to != peer) || !cov_carrier_alive(gw->carrier, to)) continue;
+    if (!may_answer(gw, to, peer)) continue;
     COV_TRY(cov_gateway_post(gw, to, COV_MESSAGE_ASK_TENSORS, gw->round, gw->tensors_wanted, COV_STATE_HASH_BYTES,
                              COV_POST_COPY));
   }
@@ -73,7 +83,9 @@ void cov_difference_describe(cov_gateway *gw, int peer, const uint8_t theirs[COV
   memcpy(wanted, theirs, sizeof wanted);
   gw->tensors_wanted = wanted;
   cov_status st = ask(gw, peer);
-  while (st == COV_OK && !gw->tensors && cov_clock_s() < deadline) st = cov_gateway_turn(gw, 0.01);
+  while (st == COV_OK && !gw->tensors && any_may_answer(gw, peer) && cov_clock_s() < deadline) {
+    st = cov_gateway_turn(gw, 0.01);
+  }
   if (gw->tensors) compare(gw->outer, gw->tensors + COV_STATE_HASH_BYTES, text, size);
   else snprintf(text, size, "which tensors differ could not be learned");
   cov_mem_free(gw->tensors);

@@ -9,16 +9,18 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "comm/stop.h"
+#include "common/over.h"
 #include "exchange/carrier_world.h"
 #include "sync/difference.h"
 #include "sync/gateway_early.h"
+#include "sync/gateway_end.h"
 #include "sync/gateway_messages.h"
 #include "sync/gateway_payloads.h"
 #include "sync/gateway_store.h"
 #include "sync/notice.h"
 
 enum { events_a_turn = 64 }; /* bounded: the agreement must get its turn too */
-static const double resend_s = 1, farewell_s = 5, leave_s = 1, ask_s = 2;
+static const double resend_s = 1, leave_s = 1, ask_s = 2;
 
 static cov_remote *remote_of(cov_gateway *gw, int32_t peer) {
   return peer >= 0 && peer < gw->n_remote ? &gw->remote[peer] : NULL;
@@ -85,6 +87,8 @@ static cov_status take_message(cov_gateway *gw, const cov_carrier_event *event) 
     memcpy(from->final_hash, event->bytes, COV_HASH_BYTES);
     from->final_known = true;
     return COV_OK;
+  case COV_MESSAGE_OVER:
+    return cov_gateway_over(gw, from, event->bytes, event->n_bytes);
   case COV_MESSAGE_SAVED:
     if (event->head.round <= (uint64_t)gw->round + 1) from->saved = (int64_t)event->head.round;
     return COV_OK;
@@ -133,12 +137,16 @@ static cov_status send_waiting(cov_gateway *gw) {
 }
 
 void cov_gateway_leave(cov_gateway *gw, cov_status st, const char *why) {
-  uint8_t text[COV_UNFIT_BYTES];
+  uint8_t text[COV_UNFIT_BYTES], over[COV_OVER_BYTES];
   if (!gw->carrier) return;
   cov_unfit_encode(st, why, text);
   for (int i = 0; i < gw->n_remote; i++) {
     if (gw->remote[i].peer == gw->app->peer || !cov_carrier_alive(gw->carrier, gw->remote[i].peer)) continue;
     (void)cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_UNFIT, gw->round, text, sizeof text, COV_POST_COPY);
+  }
+  cov_over_encode(1, over); /* this one is lost */
+  for (int i = 0; i < gw->n_relays; i++) {
+    (void)cov_gateway_post(gw, gw->n_remote + i, COV_MESSAGE_OVER, gw->round, over, sizeof over, COV_POST_COPY);
   }
   (void)cov_carrier_close(&gw->carrier, leave_s); /* who does not hear it finds out by exchange.link_timeout */
 }
@@ -322,61 +330,6 @@ int64_t cov_gateway_saved_by_all(const cov_gateway *gw) {
     if (saved < oldest) oldest = saved;
   }
   return oldest;
-}
-
-int cov_gateway_lost_peers(const cov_gateway *gw) {
-  return cov_carrier_lost_links(gw->carrier) + gw->n_absent;
-}
-
-static bool all_final(const cov_gateway *gw) {
-  for (int i = 0; i < gw->n_remote; i++) {
-    const cov_remote *r = &gw->remote[i];
-    if (r->peer != gw->app->peer && cov_carrier_alive(gw->carrier, r->peer) && !r->final_known) return false;
-  }
-  return true;
-}
-
-static cov_status compare_final(cov_gateway *gw) {
-  int same = 1, other = 0;
-  const cov_remote *odd = NULL;
-  char difference[COV_PARAM_NAME_MAX + 64];
-  for (int i = 0; i < gw->n_remote; i++) {
-    const cov_remote *r = &gw->remote[i];
-    if (r->peer == gw->app->peer || !r->final_known) continue;
-    if (memcmp(r->final_hash, gw->outer->hash, COV_HASH_BYTES) == 0) {
-      same++;
-    } else {
-      other++;
-      odd = r;
-    }
-  }
-  if (!odd) return COV_OK;
-  cov_difference_describe(gw, odd->peer, odd->final_hash, difference, sizeof difference);
-  if (same > other) {
-    cov_log_warn("the final parameters of peer %d differ from those of %d others: %s", odd->peer, same, difference);
-    return COV_OK;
-  }
-  return COV_FAIL(COV_EMISMATCH, "the final parameters of this peer differ from those of %d other(s), e.g. peer %d: %s",
-                  other, odd->peer, difference);
-}
-
-cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {
-  double deadline = cov_clock_s() + farewell_s;
-  while (gw->commit && !cov_commit_settled(gw->commit) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
-  for (int i = 0; i < gw->n_remote; i++) {
-    if (gw->remote[i].peer == gw->app->peer || !cov_carrier_alive(gw->carrier, gw->remote[i].peer)) continue;
-    COV_TRY(cov_gateway_post(gw, gw->remote[i].peer, COV_MESSAGE_FINAL, gw->round, gw->outer->hash, COV_HASH_BYTES,
-                             COV_POST_COPY));
-  }
-  /* The peer whose parameters are evaluated comes last; a link that dies ends the wait for it earlier. */
-  while (gw->store_next < gw->n_remote) cov_gateway_store_some(gw);
-  deadline = cov_clock_s() + gw->app->cfg.exchange.link_timeout + gw->app->cfg.eval.timeout;
-  while (!all_final(gw) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
-  COV_TRY(compare_final(gw));
-  COV_TRY(cov_ledger_append_close(gw->ledger, gw->outer->hash, reason));
-  gw->app->lost_peers = cov_gateway_lost_peers(gw);
-  (void)cov_carrier_close(&gw->carrier, farewell_s); /* who does not say goodbye has its results all the same */
-  return COV_OK;
 }
 
 void cov_gateway_close(cov_gateway *gw) {

@@ -36,9 +36,9 @@ typedef struct {
   int64_t refused;           /* latest round whose payload was refused; -1: none */
   int64_t notices_round;     /* for sync/notice.c: n_notices are of this round */
   int n_notices;
-  cov_offers offers; /* what it can start from */
-  int64_t saved;     /* round of its newest checkpoint as far as we know; 0: none */
-  bool final_known;
+  cov_offers offers;      /* what it can start from */
+  int64_t saved;          /* round of its newest checkpoint as far as we know; 0: none */
+  bool final_known, over; /* its parameters at the end; it needs nothing more from us (sync/gateway_end.h) */
   uint8_t final_hash[COV_HASH_BYTES];
   cov_slot slot[COV_GATEWAY_ROUNDS]; /* by round % COV_GATEWAY_ROUNDS */
   cov_payload_stream *stream;        /* checks what it sends in the transfer `stream_of` while that comes, or NULL */
@@ -80,7 +80,7 @@ typedef struct {
   cov_remote *remote; /* [peers], self included */
   int n_remote;
   cov_resume resume;                                 /* where the run goes on */
-  int n_absent;                                      /* peers that stay out of it: they were lost before that round */
+  int lost_heard;                                    /* most lost peers that another has counted at the end */
   int64_t tokens;                                    /* of all agreed sets so far */
   double idle_s;                                     /* time in turns in which nothing came */
   uint64_t sent_bytes_before, received_bytes_before; /* counters at the end of the last round */
@@ -123,10 +123,6 @@ cov_slot *cov_gateway_slot(cov_gateway *gateway, int32_t peer);
 cov_status cov_gateway_saved(cov_gateway *gateway, int64_t round);
 /** Round of the newest checkpoint that every member has, as far as we know: not to be removed. 0: none. */
 int64_t cov_gateway_saved_by_all(const cov_gateway *gateway);
-/** Peers of this mpirun that are not there any more (cov_mpi_finish). */
-int cov_gateway_lost_peers(const cov_gateway *gateway);
-/** After the last round: stay until the others have it too, compare final state hashes, close the ledger. */
-cov_status cov_gateway_end(cov_gateway *gateway, cov_close_reason reason);
 /** Bytes over all links since the last call. */
 void cov_gateway_traffic(cov_gateway *gateway, uint64_t *sent_bytes, uint64_t *received_bytes);
 

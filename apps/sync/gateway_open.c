@@ -169,7 +169,6 @@ static cov_status choose_start(cov_gateway *gw) {
                     ", from which the run is resumed; it has to join anew",
                     gw->app->peer, chosen.round);
   }
-  for (int i = 0; i < gw->n_remote; i++) gw->n_absent += !cov_offer_has_member(&chosen, gw->remote[i].peer);
   COV_TRY(cov_resume_apply(gw->app, &chosen, &gw->resume));
   gw->round = gw->resume.round - 1;
   COV_TRY(chosen.round > 0 ? go_on(gw) : found(gw));

@@ -10,6 +10,7 @@
 #include "comm/collective.h"
 #include "comm/member.h"
 #include "sync/gateway.h"
+#include "sync/gateway_end.h"
 #include "sync/notice.h"
 #include "sync/saving.h"
 #include "sync/status.h"
@@ -351,18 +352,17 @@ static cov_status finish(sync_rank *s, int64_t t) {
   cov_status st = finish_saving(s); /* the one before must not keep us from the final one */
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
   COV_TRY(begin_saving(s, t + 1, true));
-  if (s->is_gateway) {
-    cov_segment_lost_peers_set(s->segment, cov_gateway_lost_peers(&s->gateway));
-    announce_end(s, t);
-  }
+  if (s->is_gateway) announce_end(s, t);
   st = finish_saving(s);
   if (s->is_gateway && st == COV_OK) {
     st = cov_gateway_end(&s->gateway, stopped ? COV_CLOSE_STOPPED : COV_CLOSE_FINISHED);
-    cov_segment_lost_peers_set(s->segment, s->app->lost_peers);
+    if (st == COV_OK) cov_segment_over_set(s->segment, s->app->lost_peers);
     if (st == COV_OK) st = cov_status_end(&s->writer, &s->gateway, stopped, s->saving.failure);
   }
   st = cov_agree(s->outer.comm, st, &s->outer.how);
-  s->app->lost_peers = cov_segment_lost_peers(s->segment);
+  if (st == COV_OK && !cov_segment_over(s->segment, &s->app->lost_peers)) {
+    st = COV_FAIL(COV_EBUG, "the gateway ended without saying how many peers were lost");
+  }
   return st;
 }
 

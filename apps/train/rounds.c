@@ -139,6 +139,19 @@ static cov_status open_segment(const cov_app *app, cov_segment **segment) {
   return cov_segment_open(path, &want, &app->wait_start, segment);
 }
 
+/* How this process ends MPI depends on whether the peers have parted complete. Sync keeps the deadlines of the parting,
+ * of the last evaluation and of the last checkpoint; the one here lies behind them all. */
+static cov_status await_parting(trainer *t) {
+  const cov_config *cfg = &t->app->cfg;
+  const cov_wait how = {.timeout_s =
+                            4.0 * (cfg->exchange.link_timeout + cfg->eval.timeout + cfg->checkpoint.timeout) + 60.0,
+                        .poll = poll_stop,
+                        .arg = t};
+  COV_TRY(cov_doorbell_await(cov_segment_over_bell(t->segment), 1, &how, "waiting for sync to part from other peers"));
+  (void)cov_segment_over(t->segment, &t->app->lost_peers);
+  return COV_OK;
+}
+
 /* The deadline only says that nothing waits for ever: a rank that died or hangs ends the peer through the watchdog of
  * comm/member, and between two collectives lie seconds. */
 static cov_status open_ranks(trainer *t, cov_inner_params *params) {
@@ -169,8 +182,8 @@ cov_status train_run(cov_app *app) {
   COV_TRY_DONE(cov_moments_open(app, t.segment, t.inner, &t.moments));
   COV_TRY_DONE(load_start(&t, &rounds));
   COV_TRY_DONE(train_rounds(&t, &rounds));
-  app->lost_peers = cov_segment_lost_peers(t.segment);
   COV_TRY_DONE(write_stop(app, rounds));
+  COV_TRY_DONE(await_parting(&t));
 done:
   if (st != COV_OK) cov_app_say(app, st); /* before the others hear of it */
   if (st != COV_OK && member && !app->refused) cov_member_fail(&member, st);

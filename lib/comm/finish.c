@@ -3,8 +3,8 @@
  *  - flushing and _exit(0) without MPI_Finalize always worked, and mpirun returned 0;
  *  - without losses MPI_Finalize takes 0.05 s and is wanted: other launchers count an exit without it as a failure.
  * So: nobody lost, MPI_Finalize under a guard; somebody lost, no MPI_Finalize. All processes of the run must decide
- * alike as far as they can (train learns of losses from the segment): who finalizes waits for those who do not, until
- * the guard. */
+ * alike: who finalizes waits for those who do not, until the guard. The gateways agree on the number when they part
+ * (apps/sync/gateway_end.h), and the others wait for it at the segment's over_bell. */
 #include "comm/finish.h"
 
 #include <mpi.h>

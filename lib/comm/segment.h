@@ -15,6 +15,7 @@
  *   inner_bell   train shard 0     sync         t + 1: theta' of round t is in `work`, train statistics are posted
  *   stop_bell    any member        all          1: somebody asked for the end at the next round boundary
  *   end_bell     sync shard 0      train, eval  t + 1: round t was the last one; leave after theta_bell reaches t + 2
+ *   over_bell    sync shard 0      all          n + 1: the peers have parted, and n others were lost before
  *   start_bell   sync shard 0      train        r + 1: the run goes on from round r, whose checkpoint train loads
  *                                               (0: none); or the start is refused, as `refused` says
  *   refused      sync shard 0      train        the status with which all ranks of the run end; set before start_bell
@@ -38,7 +39,7 @@
 #include "comm/program.h"
 #include "comm/wait.h"
 
-enum { COV_SEGMENT_VERSION = 4, COV_SEGMENT_MEMBERS_MAX = 1024, COV_SAVE_FAILURE_BYTES = 240 };
+enum { COV_SEGMENT_VERSION = 5, COV_SEGMENT_MEMBERS_MAX = 1024, COV_SAVE_FAILURE_BYTES = 240 };
 
 typedef struct cov_segment cov_segment;
 
@@ -93,10 +94,13 @@ int cov_segment_save_failure(cov_segment *segment, int64_t round, char why[COV_S
 void cov_segment_refuse(cov_segment *segment, cov_status why);
 cov_status cov_segment_refused(cov_segment *segment);
 
-/** How many other peers were lost (written by sync shard 0 before end_bell, read by all members before they end MPI
- * with cov_mpi_finish: MPI_Finalize waits for dead ranks). 0 at first. */
-void cov_segment_lost_peers_set(cov_segment *segment, int n);
-int cov_segment_lost_peers(cov_segment *segment);
+/** The exchange of the peers is over, and `lost` other peers did not end it with us. Rings over_bell. Every member
+ * needs that number to end MPI (cov_mpi_finish: MPI_Finalize waits for dead ranks), and the same one, or some finalize
+ * and wait for those who do not. */
+void cov_segment_over_set(cov_segment *segment, int lost);
+/** 1: it is over, `*lost_peers` is filled; 0: not yet. */
+int cov_segment_over(cov_segment *segment, int *lost_peers);
+cov_doorbell *cov_segment_over_bell(cov_segment *segment);
 
 /** Before the first change of theta by any sync rank (shard 0, then barrier). Not nested. */
 void cov_segment_theta_lock(cov_segment *segment);

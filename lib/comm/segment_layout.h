@@ -54,6 +54,7 @@ typedef struct {
   alignas(64) cov_doorbell inner_bell;
   alignas(64) cov_doorbell stop_bell;
   alignas(64) cov_doorbell end_bell;
+  alignas(64) cov_doorbell over_bell;
   alignas(64) cov_doorbell start_bell;
   alignas(64) _Atomic int64_t save;           /* 1 + round, so that zeroed memory says none */
   _Atomic int64_t save_failed;                /* likewise */
@@ -61,8 +62,7 @@ typedef struct {
   alignas(64) _Atomic uint64_t theta_version; /* seqlock around theta; 0: never written */
   _Atomic int64_t theta_round;
   alignas(64) _Atomic uint32_t verdict; /* 1 + slot whose end made the peer end */
-  _Atomic uint32_t lost_peers;
-  _Atomic uint32_t refused; /* cov_status; before start_bell */
+  _Atomic uint32_t refused;             /* cov_status; before start_bell */
   cov_mailbox eval_box;
   cov_mailbox train_box;
   cov_failure_box failure_box;

@@ -46,12 +46,20 @@ cov_status cov_segment_refused(cov_segment *segment) {
   return (cov_status)atomic_load(&cov_segment_head_of(segment)->refused);
 }
 
-void cov_segment_lost_peers_set(cov_segment *segment, int n) {
-  atomic_store(&cov_segment_head_of(segment)->lost_peers, (uint32_t)n);
+cov_doorbell *cov_segment_over_bell(cov_segment *segment) {
+  return &cov_segment_head_of(segment)->over_bell;
 }
 
-int cov_segment_lost_peers(cov_segment *segment) {
-  return (int)atomic_load(&cov_segment_head_of(segment)->lost_peers);
+void cov_segment_over_set(cov_segment *segment, int lost) {
+  COV_ASSERT(lost >= 0);
+  cov_doorbell_ring(cov_segment_over_bell(segment), (uint32_t)lost + 1);
+}
+
+int cov_segment_over(cov_segment *segment, int *lost_peers) {
+  uint32_t now = cov_doorbell_now(cov_segment_over_bell(segment));
+  if (now == 0) return 0;
+  *lost_peers = (int)(now - 1);
+  return 1;
 }
 
 void cov_segment_theta_lock(cov_segment *segment) {

@@ -12,9 +12,9 @@ struct cov_watch {
   cov_watch_params p; /* segment.peer is the peer watched now */
   cov_segment *segment;
   cov_member *member;
-  unsigned char *lost; /* [n_peers]: seen dying; never tried again */
-  int n_lost;
-  int64_t evaluated; /* newest round handed out; -1: none */
+  unsigned char *lost;        /* [n_peers]: seen dying; never tried again */
+  int n_lost, n_lost_by_sync; /* seen here; what sync has counted, once the peers have parted */
+  int64_t evaluated;          /* newest round handed out; -1: none */
 };
 
 int64_t cov_watch_due(int64_t last, int64_t every_rounds) {
@@ -70,12 +70,16 @@ void cov_watch_close(cov_watch **w) {
   *w = NULL;
 }
 
+static void count_lost(cov_watch *w) {
+  w->n_lost += !w->lost[w->p.segment.peer];
+  w->lost[w->p.segment.peer] = 1;
+}
+
 /* Ascending from the lost peer. What is wrong with a segment that cannot be used does not matter here. */
 static cov_status move_to_another_peer(cov_watch *w) {
   const int from = w->p.segment.peer;
   detach(w);
-  w->lost[from] = 1;
-  w->n_lost++;
+  count_lost(w);
   for (int k = 1; k < w->p.n_peers; k++) {
     int peer = (from + k) % w->p.n_peers;
     if (w->lost[peer]) continue;
@@ -101,6 +105,7 @@ typedef struct {
   int64_t newest; /* round of the newest state; -1: none yet */
   int64_t last;   /* round of the final state; INT64_MAX: not known yet */
   int gone, died; /* nothing more will come */
+  int over;       /* the peers have parted */
 } outlook;
 
 static outlook look(cov_watch *w) {
@@ -109,6 +114,7 @@ static outlook look(cov_watch *w) {
   o.died = cov_member_peer_lost(w->member);
   o.gone = o.died || cov_member_peer_left(w->member);
   uint32_t end = cov_doorbell_now(cov_segment_end_bell(w->segment));
+  o.over = cov_segment_over(w->segment, &w->n_lost_by_sync);
   o.newest = (int64_t)cov_doorbell_now(cov_segment_theta_bell(w->segment)) - 1;
   if (end > 0) o.last = end; /* round end - 1 was the last: the state after it has the number `end` */
   return o;
@@ -119,6 +125,12 @@ static int is_due(const cov_watch *w, const outlook *o) {
   if (o->newest >= o->last) return 1;
   if (o->died) return 0; /* perhaps half-written, and another peer has the same state */
   return o->gone || o->newest >= cov_watch_due(w->evaluated, w->p.every_rounds);
+}
+
+/* After the final state the watch stays until the peers have parted: cov_watch_lost_peers is complete then. */
+static int is_over(const cov_watch *w, const outlook *o) {
+  if (w->evaluated >= o->last) return o->over || o->gone;
+  return o->gone && !o->died;
 }
 
 /* A state that sync keeps changing for copy_timeout_s is skipped: only rounds shorter than a copy do that. */
@@ -148,7 +160,8 @@ cov_status cov_watch_next(cov_watch *w, double timeout_s, float *theta, cov_watc
       if (news->kind == COV_WATCH_STATE) return COV_OK;
       continue;
     }
-    if (w->evaluated >= o.last || (o.gone && !o.died)) {
+    if (is_over(w, &o)) {
+      if (o.died) count_lost(w);
       news->kind = COV_WATCH_OVER;
       return COV_OK;
     }
@@ -173,6 +186,5 @@ int cov_watch_peer(const cov_watch *w) {
 }
 
 int cov_watch_lost_peers(const cov_watch *w) {
-  int seen_by_sync = w->segment ? cov_segment_lost_peers(w->segment) : 0;
-  return seen_by_sync > w->n_lost ? seen_by_sync : w->n_lost;
+  return w->n_lost_by_sync > w->n_lost ? w->n_lost_by_sync : w->n_lost;
 }

@@ -25,7 +25,7 @@ typedef struct {
 typedef enum {
   COV_WATCH_NOTHING, /* nothing became due in time: call again */
   COV_WATCH_STATE,   /* theta and round are filled; after the final one comes OVER */
-  COV_WATCH_OVER     /* the final state has been handed out, or no more states will come */
+  COV_WATCH_OVER     /* no more states will come, and the peers have parted or are gone */
 } cov_watch_kind;
 
 typedef struct {
@@ -49,7 +49,7 @@ cov_status cov_watch_next(cov_watch *w, double timeout_s, float *theta, cov_watc
 void cov_watch_post(cov_watch *w, const cov_eval_report *report);
 /** The peer watched now. */
 int cov_watch_peer(const cov_watch *w);
-/** Peers known to be dead: for cov_mpi_finish. */
+/** Peers known to be lost: for cov_mpi_finish. Complete after COV_WATCH_OVER. */
 int cov_watch_lost_peers(const cov_watch *w);
 
 /** The round from which on a state is due after `last` was evaluated (-1: none yet); INT64_MAX: none but the final. */

@@ -26,10 +26,7 @@ static void check_drift(const char *name, int step, const char *rounds) {
   test_run_start(&run, name, (const char *const[]){rounds, NULL});
   (void)test_run_wait(&run);
   snprintf(log, sizeof log, "logs/peer-%d-sync-0.log", DRIFTER);
-  int named = test_run_lines(&run, log, ": 1 of ", " tensors differ, the first is layers.0.");
-  /* Behind the last round the others may have left before they answer; then it says that it could not learn it. */
-  if (step == 2) named += test_run_lines(&run, log, "which tensors differ could not be learned", "");
-  assert_true(named >= 1);
+  assert_true(test_run_lines(&run, log, ": 1 of ", " tensors differ, the first is layers.0.") >= 1);
   assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 2)); /* the others ended together */
 }
 

@@ -77,6 +77,7 @@ static void be_peer(const char *run_dir, int dies) {
   cov_doorbell_ring(cov_segment_end_bell(s), LAST);
   publish(s, LAST);
   await_report(s, LAST);
+  cov_segment_over_set(s, 0);
   cov_member_leave(&m);
   cov_segment_destroy(&s);
   _exit(0);

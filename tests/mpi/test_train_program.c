@@ -166,6 +166,7 @@ static void play(const char *run, int rounds, int n, int stop) {
   }
   cov_doorbell_ring(cov_segment_end_bell(p.segment), (uint32_t)n);
   cov_doorbell_ring(cov_segment_theta_bell(p.segment), (uint32_t)n + 1);
+  cov_segment_over_set(p.segment, 0);
   assert_int_equal(end_code(p.mpirun), 0);
   assert_int_equal(cov_doorbell_reached(cov_segment_stop_bell(p.segment), 1), stop);
   file_says(&p, "events/peer-0-train.jsonl", "\"ev\":\"start\"");

@@ -37,8 +37,8 @@ static void publish(cov_segment *s, int64_t round) {
   cov_doorbell_ring(cov_segment_theta_bell(s), (uint32_t)round + 1);
 }
 
-/* p: publish the next state; e: the next state is the final one; s: has a stop been asked for; m: round in the eval
- * mailbox; l: leave. The answer is a number. */
+/* p: publish the next state; e: the next state is the final one; o: the peers have parted, two are lost; s: has a stop
+ * been asked for; m: round in the eval mailbox; l: leave. The answer is a number. */
 static int64_t obey(char order, cov_segment *s, cov_member **m, int64_t *next) {
   cov_eval_report mail;
   switch (order) {
@@ -47,6 +47,9 @@ static int64_t obey(char order, cov_segment *s, cov_member **m, int64_t *next) {
     return 0;
   case 'e':
     cov_doorbell_ring(cov_segment_end_bell(s), (uint32_t)*next);
+    return 0;
+  case 'o':
+    cov_segment_over_set(s, 2);
     return 0;
   case 's':
     return cov_doorbell_reached(cov_segment_stop_bell(s), 1);
@@ -203,8 +206,11 @@ static void states_are_handed_out_when_due(void **state) {
   assert_news(w, 0, COV_WATCH_NOTHING);
   orders(0, "p");
   assert_state(w, 0, 9);
+  assert_news(w, 0, COV_WATCH_NOTHING); /* the peers have not parted yet */
+  orders(0, "o");
   assert_news(w, 0, COV_WATCH_OVER);
   assert_news(w, LONG_S, COV_WATCH_OVER);
+  assert_int_equal(cov_watch_lost_peers(w), 2);
   cov_watch_close(&w);
   assert_null(w);
 }
@@ -218,6 +224,7 @@ static void the_end_wakes_the_sleeper(void **state) {
   send_order(0, 'p');
   assert_state(w, LONG_S, 3);
   (void)answer_of(0);
+  orders(0, "o");
   assert_news(w, 0, COV_WATCH_OVER);
   cov_watch_close(&w);
 }
@@ -235,6 +242,8 @@ static void a_final_state_outlives_its_peer(void **state) {
     end_peer(0);
     assert_state(w, LONG_S, 3);
     assert_news(w, LONG_S, COV_WATCH_OVER);
+    assert_news(w, LONG_S, COV_WATCH_OVER);
+    assert_int_equal(cov_watch_lost_peers(w), killed);
     cov_watch_close(&w);
   }
 }
@@ -306,7 +315,7 @@ static void a_stop_signal_reaches_the_peer(void **state) {
   cov_stop_request(SIGTERM);
   assert_news(w, 0, COV_WATCH_NOTHING);
   assert_int_equal(order(0, 's'), 1);
-  orders(0, "pep"); /* a stopped run ends with a final state, too */
+  orders(0, "pepo"); /* a stopped run ends with a final state, too */
   assert_state(w, 0, 1);
   assert_news(w, 0, COV_WATCH_OVER);
   cov_watch_close(&w);
