@@ -1,6 +1,6 @@
-/* The last message of a gateway to the other gateways and to the relays: it needs nothing more, and counts so many peers
- * as lost. The greatest number that any of them has counted decides how all processes end MPI (comm/finish.h). All
- * functions are Local. */
+/* The last message of a gateway to the other gateways and to the relays: it needs nothing more, and counts so many
+ * peers as lost. The greatest number that any of them has counted decides how all processes end MPI (comm/finish.h).
+ * All functions are Local. */
 #ifndef COVENANT_APPS_COMMON_OVER_H
 #define COVENANT_APPS_COMMON_OVER_H
 

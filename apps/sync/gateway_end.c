@@ -35,7 +35,8 @@ static cov_status say_final(cov_gateway *gw) {
   for (int i = 0; i < gw->n_remote; i++) {
     const cov_remote *r = &gw->remote[i];
     if (is_self(gw, r) || !is_alive(gw, r)) continue;
-    COV_TRY(cov_gateway_post(gw, r->peer, COV_MESSAGE_FINAL, gw->round, gw->outer->hash, COV_HASH_BYTES, COV_POST_COPY));
+    COV_TRY(
+        cov_gateway_post(gw, r->peer, COV_MESSAGE_FINAL, gw->round, gw->outer->hash, COV_HASH_BYTES, COV_POST_COPY));
   }
   return COV_OK;
 }
