@@ -5,77 +5,71 @@
 #include "base/memory.h"
 #include "model/llama_internal.h"
 
-enum { HEAD_ROWS_DEFAULT = 256, STATE_BUFFERS = 11, SLOT_BUFFERS = 2 * LAYER_MAPS, OTHER_BUFFERS = 16 };
+enum { HEAD_ROWS_DEFAULT = 256 };
 
 /* ---- buffers ---- */
 
-/* One buffer of `bytes` into *out. A model without room for owned buffers only counts. */
-static cov_status take(cov_llama *m, cov_mem_tag tag, int64_t bytes, void **out) {
+/* One buffer of `bytes` into *out. A model with closed arenas only counts. */
+static void take(cov_llama *m, cov_mem_tag tag, int64_t bytes, void **out) {
   int64_t *sum = tag == COV_MEM_PREPARED  ? &m->bytes.prepared
                  : tag == COV_MEM_SCRATCH ? &m->bytes.scratch
                                           : &m->bytes.activations;
-  *sum += bytes;
-  if (!m->owned) return COV_OK;
-  void *p = NULL;
-  COV_ASSERT(m->n_owned < m->owned_room);
-  COV_TRY(cov_mem_array(m->place.space, tag, (size_t)bytes, 1, &p));
-  m->owned[m->n_owned++] = p;
-  *out = p;
-  return COV_OK;
+  cov_arena *arena = &m->arena[tag == COV_MEM_PREPARED ? 1 : tag == COV_MEM_SCRATCH ? 2 : 0];
+  *sum += (int64_t)cov_arena_room((size_t)bytes);
+  if (arena->base) *out = cov_arena_take(arena, (size_t)bytes);
 }
 
 /* In the dtype of the place. */
-static cov_status take_elems(cov_llama *m, int64_t elems, void **out) {
-  return take(m, COV_MEM_ACTIVATIONS, elems * m->elem_bytes, out);
+static void take_elems(cov_llama *m, int64_t elems, void **out) {
+  take(m, COV_MEM_ACTIVATIONS, elems * m->elem_bytes, out);
 }
 
-static cov_status take_floats(cov_llama *m, int64_t elems, float **out) {
+static void take_floats(cov_llama *m, int64_t elems, float **out) {
   void *p = NULL;
-  COV_TRY(take(m, COV_MEM_ACTIVATIONS, elems * (int64_t)sizeof(float), &p));
+  take(m, COV_MEM_ACTIVATIONS, elems * (int64_t)sizeof(float), &p);
   *out = p;
-  return COV_OK;
 }
 
-static cov_status take_state(cov_llama *m, covi_layer_state *s) {
+static void take_state(cov_llama *m, covi_layer_state *s) {
   const cov_llama_config *c = &m->config;
   const int64_t R = m->rows, D = c->dim, F = c->ffn, wide = c->heads * c->head_dim;
-  COV_TRY(take_floats(m, R, &s->attention_rstd));
-  COV_TRY(take_floats(m, R, &s->ffn_rstd));
-  COV_TRY(take_elems(m, R * D, &s->attention_input));
-  COV_TRY(take_elems(m, R * D, &s->ffn_input));
-  COV_TRY(take_elems(m, R * m->qkv_width, &s->qkv));
-  COV_TRY(take_elems(m, R * wide, &s->attention_out));
-  COV_TRY(take_floats(m, R * c->heads, &s->lse));
-  COV_TRY(take_elems(m, R * D, &s->middle));
-  COV_TRY(take_elems(m, R * F, &s->gate));
-  COV_TRY(take_elems(m, R * F, &s->up));
-  return take_elems(m, R * F, &s->hidden);
+  take_floats(m, R, &s->attention_rstd);
+  take_floats(m, R, &s->ffn_rstd);
+  take_elems(m, R * D, &s->attention_input);
+  take_elems(m, R * D, &s->ffn_input);
+  take_elems(m, R * m->qkv_width, &s->qkv);
+  take_elems(m, R * wide, &s->attention_out);
+  take_floats(m, R * c->heads, &s->lse);
+  take_elems(m, R * D, &s->middle);
+  take_elems(m, R * F, &s->gate);
+  take_elems(m, R * F, &s->up);
+  take_elems(m, R * F, &s->hidden);
 }
 
-static cov_status take_gradients(cov_llama *m) {
+static void take_gradients(cov_llama *m) {
   const cov_llama_config *c = &m->config;
   const int64_t R = m->rows;
-  COV_TRY(take_elems(m, R * c->dim, &m->d_x));
-  COV_TRY(take_elems(m, R * c->dim, &m->d_norm));
+  take_elems(m, R * c->dim, &m->d_x);
+  take_elems(m, R * c->dim, &m->d_norm);
   if (m->place.dtype != COV_F32) {
-    COV_TRY(take_floats(m, R * c->dim, &m->d_stream));
-    COV_TRY(take_elems(m, R * c->dim, &m->d_branch));
+    take_floats(m, R * c->dim, &m->d_stream);
+    take_elems(m, R * c->dim, &m->d_branch);
   }
-  COV_TRY(take_elems(m, R * c->ffn, &m->d_hidden));
-  COV_TRY(take_elems(m, R * c->heads * c->head_dim, &m->d_attention));
-  COV_TRY(take_elems(m, R * m->qkv_width, &m->d_qkv));
+  take_elems(m, R * c->ffn, &m->d_hidden);
+  take_elems(m, R * c->heads * c->head_dim, &m->d_attention);
+  take_elems(m, R * m->qkv_width, &m->d_qkv);
   if (m->place.dtype == COV_F32) {
     m->d_logits = m->logits;
-    return COV_OK;
+  } else {
+    take_elems(m, m->shape.head_rows * c->vocab, &m->d_logits);
   }
-  return take_elems(m, m->shape.head_rows * c->vocab, &m->d_logits);
 }
 
 static cov_status take_copies(cov_llama *m, covi_map map, void *copy[2]) {
   for (int use = 0; use < 2; use++) {
     int64_t bytes;
     COV_TRY(covi_llama_map_bytes(m, map, (cov_linear_use)use, &bytes));
-    if (bytes > 0) COV_TRY(take(m, COV_MEM_PREPARED, bytes, &copy[use]));
+    if (bytes > 0) take(m, COV_MEM_PREPARED, bytes, &copy[use]);
   }
   return COV_OK;
 }
@@ -96,28 +90,41 @@ static cov_status take_scratch(cov_llama *m) {
   int64_t bytes = m->ops->scratch_bytes(m->place.threads, m->shape.seq_len, widest, c->head_dim);
   COV_TRY(covi_llama_maps_scratch(m, &bytes));
   m->place.scratch_bytes = bytes;
-  return take(m, COV_MEM_SCRATCH, bytes, &m->place.scratch);
+  take(m, COV_MEM_SCRATCH, bytes, &m->place.scratch);
+  return COV_OK;
 }
 
 static cov_status take_all(cov_llama *m) {
   const cov_llama_config *c = &m->config;
   const int64_t R = m->rows;
   void *unused;
-  COV_TRY(take_floats(m, m->shape.seq_len * c->head_dim, &m->rope));
-  for (int64_t i = 0; i < m->n_x; i++) COV_TRY(take_elems(m, R * c->dim, m->x ? &m->x[i] : &unused));
+  take_floats(m, m->shape.seq_len * c->head_dim, &m->rope);
+  for (int64_t i = 0; i < m->n_x; i++) take_elems(m, R * c->dim, m->x ? &m->x[i] : &unused);
   covi_layer_state nowhere;
-  for (int64_t i = 0; i < m->n_state; i++) COV_TRY(take_state(m, m->state ? &m->state[i] : &nowhere));
+  for (int64_t i = 0; i < m->n_state; i++) take_state(m, m->state ? &m->state[i] : &nowhere);
   float *unused_floats;
-  if (m->place.dtype != COV_F32) COV_TRY(take_floats(m, R * c->dim, &m->stream));
+  if (m->place.dtype != COV_F32) take_floats(m, R * c->dim, &m->stream);
   for (int64_t i = 0; i < m->n_stream_at; i++) {
-    COV_TRY(take_floats(m, R * c->dim, m->stream_at ? &m->stream_at[i] : &unused_floats));
+    take_floats(m, R * c->dim, m->stream_at ? &m->stream_at[i] : &unused_floats);
   }
-  COV_TRY(take_floats(m, R, &m->final_rstd));
-  COV_TRY(take_elems(m, R * c->dim, &m->final_norm));
-  COV_TRY(take_floats(m, m->shape.head_rows * c->vocab, &m->logits));
-  if (!m->shape.evaluate_only) COV_TRY(take_gradients(m));
+  take_floats(m, R, &m->final_rstd);
+  take_elems(m, R * c->dim, &m->final_norm);
+  take_floats(m, m->shape.head_rows * c->vocab, &m->logits);
+  if (!m->shape.evaluate_only) take_gradients(m);
   COV_TRY(take_weights(m));
   return take_scratch(m);
+}
+
+/* Counted first, so that each tag is one block. */
+static cov_status take_memory(cov_llama *m) {
+  static const cov_mem_tag tag[LLAMA_ARENAS] = {COV_MEM_ACTIVATIONS, COV_MEM_PREPARED, COV_MEM_SCRATCH};
+  COV_TRY(take_all(m));
+  const int64_t bytes[LLAMA_ARENAS] = {m->bytes.activations, m->bytes.prepared, m->bytes.scratch};
+  for (int a = 0; a < LLAMA_ARENAS; a++) {
+    COV_TRY(cov_arena_open(&m->arena[a], m->place.space, tag[a], (size_t)bytes[a]));
+  }
+  m->bytes = (cov_llama_bytes){0};
+  return take_all(m);
 }
 
 /* ---- creation ---- */
@@ -200,15 +207,13 @@ cov_status cov_llama_create(const cov_llama_config *config, const cov_params *pa
   if (!m) return COV_FAIL(COV_ENOMEM, "model object");
   m->params = params;
   derive_sizes(m, config, shape, ops, place);
-  m->owned_room = m->n_x + m->n_stream_at + STATE_BUFFERS * m->n_state + SLOT_BUFFERS * m->n_slots + OTHER_BUFFERS;
-  m->owned = calloc((size_t)m->owned_room, sizeof *m->owned);
   m->x = calloc((size_t)m->n_x, sizeof *m->x);
   m->state = calloc((size_t)m->n_state, sizeof *m->state);
   m->slot = calloc((size_t)m->n_slots, sizeof *m->slot);
   m->stream_at = calloc((size_t)m->n_stream_at + 1, sizeof *m->stream_at);
-  if (!m->owned || !m->stream_at || !m->x || !m->state || !m->slot)
+  if (!m->stream_at || !m->x || !m->state || !m->slot)
     COV_FAIL_DONE(COV_ENOMEM, "bookkeeping of %lld layers", (long long)config->layers);
-  COV_TRY_DONE(take_all(m));
+  COV_TRY_DONE(take_memory(m));
   cov_rope_table(m->rope, m->shape.seq_len, m->config.head_dim, m->config.rope_theta);
   *model = m;
   m = NULL;
@@ -220,8 +225,7 @@ done:
 void cov_llama_destroy(cov_llama **model) {
   cov_llama *m = *model;
   if (!m) return;
-  for (int64_t i = 0; i < m->n_owned; i++) cov_mem_free(m->owned[i]);
-  free(m->owned);
+  for (int a = 0; a < LLAMA_ARENAS; a++) cov_arena_close(&m->arena[a]);
   free(m->x);
   free(m->state);
   free(m->slot);

@@ -108,12 +108,12 @@ int64_t cov_llama_n_units(const cov_llama_config *config);
 /** Sets unit, first and elems of unit `index`; the pointers become NULL. `params` is the table of `config`. */
 void cov_llama_unit_of(const cov_llama_config *config, const cov_params *params, int64_t index, cov_llama_unit *unit);
 
-/** Allocates every buffer once (COV_MEM_ACTIVATIONS, COV_MEM_PREPARED, COV_MEM_SCRATCH) and has the table make the
- *  code of its products; later calls allocate nothing. Activations and their gradients are in the place's dtype, f32 or
- *  bf16; weights come, and their gradients leave, in f32, as do norm gains, logits and losses. `ops` is borrowed until
- *  destroy, `place` is copied; its scratch field is ignored (the model has its own). `params` is borrowed until
- *  destroy and must be the table that cov_llama_params made from `config`. COV_EUSAGE if the model cannot run in the
- *  place's dtype or space. Whether it runs fast there is for the caller to ask (cov_ops_cpu_refuses). */
+/** Allocates every buffer once, in one block a tag (COV_MEM_ACTIVATIONS, COV_MEM_PREPARED, COV_MEM_SCRATCH), and has
+ * the table make the code of its products; later calls allocate nothing. Activations and their gradients are in the
+ * place's dtype, f32 or bf16; weights come, and their gradients leave, in f32, as do norm gains, logits and losses.
+ * `ops` is borrowed until destroy, `place` is copied; its scratch field is ignored (the model has its own). `params` is
+ * borrowed until destroy and must be the table that cov_llama_params made from `config`. COV_EUSAGE if the model cannot
+ * run in the place's dtype or space. Whether it runs fast there is for the caller to ask (cov_ops_cpu_refuses). */
 cov_status cov_llama_create(const cov_llama_config *config, const cov_params *params, const cov_llama_shape *shape,
                             const cov_ops *ops, const cov_place *place, cov_llama **model);
 /** Sets *model to NULL. */

@@ -5,7 +5,10 @@
 #ifndef COVENANT_MODEL_LLAMA_INTERNAL_H
 #define COVENANT_MODEL_LLAMA_INTERNAL_H
 
+#include "base/arena.h"
 #include "model/llama.h"
+
+enum { LLAMA_ARENAS = 3 }; /* one for each tag of cov_llama_bytes */
 
 /* Tensors of a layer in table order. */
 enum { WQ, WK, WV, WO, W1, W2, W3, ATTENTION_NORM, FFN_NORM, LAYER_TENSORS, LAYER_MAPS = ATTENTION_NORM };
@@ -78,9 +81,8 @@ struct cov_llama {
   void *d_attention; /* [R, H E] */
   void *d_qkv;       /* [R, W] */
 
-  void **owned; /* every buffer above, [n_owned] */
-  int64_t n_owned, owned_room;
-  cov_llama_bytes bytes; /* of all of them */
+  cov_arena arena[LLAMA_ARENAS]; /* every buffer above; closed while the model only counts */
+  cov_llama_bytes bytes;         /* of all of them, and what the arenas need for them */
 };
 
 /** Element `i` of an activation. */

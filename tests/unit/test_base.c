@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/arena.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
@@ -96,6 +97,29 @@ static void memory_is_zeroed_aligned_and_accounted(void **state) {
 }
 
 /* What is planned costs address space and is counted apart. */
+static void pieces_of_an_arena_lie_apart(void **state) {
+  (void)state;
+  static const size_t bytes[] = {1, 64, 0, 4096, 65};
+  enum { N = sizeof bytes / sizeof *bytes };
+  cov_arena arena;
+  unsigned char *piece[N];
+  size_t room = 0, before = cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_ACTIVATIONS);
+  for (int i = 0; i < N; i++) room += cov_arena_room(bytes[i]);
+  assert_ok(cov_arena_open(&arena, COV_SPACE_HOST, COV_MEM_ACTIVATIONS, room));
+  assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_ACTIVATIONS) - before, room);
+  for (int i = 0; i < N; i++) {
+    piece[i] = cov_arena_take(&arena, bytes[i]);
+    assert_int_equal((uintptr_t)piece[i] % 64, 0);
+    if (i > 0) assert_true(piece[i] >= piece[i - 1] + bytes[i - 1] + 64);
+    for (size_t b = 0; b < bytes[i]; b++) assert_int_equal(piece[i][b], 0);
+    memset(piece[i], i + 1, bytes[i]);
+  }
+  assert_int_equal(arena.used, room); /* the sum of the rooms is exactly what is needed */
+  cov_arena_close(&arena);
+  cov_arena_close(&arena);
+  assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_ACTIVATIONS), before);
+}
+
 static void plans_take_no_memory(void **state) {
   (void)state;
   const size_t huge = (size_t)1 << 40; /* no test machine has it */
@@ -192,6 +216,7 @@ int main(void) {
       cmocka_unit_test(exit_codes_are_the_documented_ones),
       cmocka_unit_test(a_failure_keeps_its_message),
       cmocka_unit_test(plans_take_no_memory),
+      cmocka_unit_test(pieces_of_an_arena_lie_apart),
       cmocka_unit_test(memory_is_zeroed_aligned_and_accounted),
       cmocka_unit_test(blake2b_matches_rfc_7693),
       cmocka_unit_test(blake2b_does_not_depend_on_the_pieces),
