@@ -4,6 +4,7 @@
 #
 #   tools/install_deps.sh            what building, training and testing need
 #   tools/install_deps.sh --check    only say what is missing (exit 1 if anything is)
+#   tools/install_deps.sh --analysis also what only tools/check --full needs
 set -euo pipefail
 
 packages=(
@@ -15,12 +16,16 @@ packages=(
   clang-format # tools/check_format
 )
 
-usage() { sed -n '2,7s/^# \{0,1\}//p' "$0"; }
+# Debian has libFuzzer in a package of its own, which clang only recommends.
+if grep -qx 'ID=debian' /etc/os-release 2>/dev/null; then packages+=(libclang-rt-dev); fi
+
+usage() { sed -n '2,8s/^# \{0,1\}//p' "$0"; }
 
 check_only=0
 case "${1:-}" in
   "") ;;
   --check) check_only=1 ;;
+  --analysis) packages+=(cppcheck clang-tidy) ;;
   -h | --help) usage; exit 0 ;;
   *) echo "error: unknown flag '$1'" >&2; usage >&2; exit 2 ;;
 esac

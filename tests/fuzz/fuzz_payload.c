@@ -2,9 +2,9 @@
  *
  * Byte 0 chooses the quantiser (low two bits), the index coder (bit 4), a tensor large enough for every way of coding
  * (bit 5), whether chunks are sent whole (bit 3: what the dense strategies do, with
- * 256 bins in place of 4), and how the rest is used: as the payload itself, or (bit 2) as edits of a valid one, three
- * bytes each (offset low, offset high, value), with the digest made good afterwards, so that the fuzzer gets behind the
- * checksum. */
+ * 256 bins in place of 4), sign2 in place of all those quantisers (bit 6), another strategy (bit 7), and how the rest
+ * is used: as the payload itself, or (bit 2) as edits of a valid one, three bytes each (offset low, offset high,
+ * value), with the digest made good afterwards, so that the fuzzer gets behind the checksum. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +33,7 @@ static const cov_quant_params quants[4] = {{.id = COV_QUANT_REFERENCE, .bins = 4
                                            {.id = COV_QUANT_SIGN1, .bins = 2},
                                            {.id = COV_QUANT_NONE}};
 static const cov_quant_params int8 = {.id = COV_QUANT_REFERENCE, .bins = 256, .range = 6};
+static const cov_quant_params sign2 = {.id = COV_QUANT_SIGN2, .bins = 4};
 static const uint8_t zeros[32];
 
 static void must(int condition) {
@@ -41,7 +42,7 @@ static void must(int condition) {
 
 /* A valid payload to start from. Code 1 is rare in the wide one, so that codes are entropy coded there. */
 static uint8_t *valid_payload(const cov_grid *grid, const cov_quant_params *quant, cov_index_coder coder,
-                              size_t *bytes) {
+                              cov_strategy_id strategy, size_t *bytes) {
   static uint16_t indices[MOST_KEPT];
   static uint8_t codes[MOST_KEPT];
   static float values[MOST_KEPT], tables[N_TENSORS * 256];
@@ -63,7 +64,7 @@ static uint8_t *valid_payload(const cov_grid *grid, const cov_quant_params *quan
                        .codes = quantised ? codes : NULL,
                        .values = quantised ? NULL : values,
                        .index_coder = coder};
-  cov_payload_head head = {.strategy = COV_STRATEGY_SPARSELOCO};
+  cov_payload_head head = {.strategy = strategy};
   cov_shard shard;
   must(cov_shard_create(grid, 0, 1, &shard) == COV_OK);
   size_t piece_bytes = cov_piece_bytes_max(&shard, quant);
@@ -137,17 +138,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   int whole = data[0] >> 3 & 1;
   const cov_grid *grid = &grids[data[0] & 32 ? 2 : whole];
   const cov_quant_params *quant = whole && (data[0] & 3) == 0 ? &int8 : &quants[data[0] & 3];
+  if (data[0] & 64) quant = &sign2;
+  cov_strategy_id strategy = !(data[0] & 128) ? COV_STRATEGY_SPARSELOCO
+                             : whole          ? COV_STRATEGY_DENSE
+                                              : COV_STRATEGY_DEMO;
   cov_index_coder coder = data[0] & 16 ? COV_INDEX_SPLIT : COV_INDEX_RICE;
-  cov_payload_expect expect = {.grid = grid,
-                               .quant = *quant,
-                               .strategy = COV_STRATEGY_SPARSELOCO,
-                               .run_id = zeros,
-                               .params_digest = zeros,
-                               .peer = -1};
+  cov_payload_expect expect = {
+      .grid = grid, .quant = *quant, .strategy = strategy, .run_id = zeros, .params_digest = zeros, .peer = -1};
   size_t bytes = size - 1;
   uint8_t *payload;
   if (data[0] & 4) {
-    payload = valid_payload(grid, quant, coder, &bytes);
+    payload = valid_payload(grid, quant, coder, strategy, &bytes);
     edit(payload, bytes, data + 1, size - 1);
   } else {
     payload = malloc(bytes + 1);
