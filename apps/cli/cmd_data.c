@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/status.h"
+#include "config/suggest.h"
 #include "data/corpus.h"
 #include "data/prepare.h"
 #include "data/shards.h"
@@ -71,6 +72,15 @@ static const flag *find_flag(const flag *flags, const char *word, const char **v
   return NULL;
 }
 
+static cov_status unknown_flag(const flag *flags, const char *word) {
+  char name[64];
+  snprintf(name, sizeof name, "%.*s", (int)strcspn(word, "="), word);
+  cov_suggestion s = cov_suggest_open(name);
+  for (const flag *f = flags; f->name; f++) cov_suggest_add(&s, f->name);
+  if (s.best) return COV_FAIL(COV_EUSAGE, "%s: no such flag; did you mean '%s'?", name, s.best);
+  return COV_FAIL(COV_EUSAGE, "%s: no such flag; --help lists them", name);
+}
+
 /* Flags into their targets; other words are left in `words` [argc], *n_words of them. */
 static cov_status parse_flags(const flag *flags, int argc, char **argv, const char **words, int *n_words) {
   *n_words = 0;
@@ -81,7 +91,7 @@ static cov_status parse_flags(const flag *flags, int argc, char **argv, const ch
       continue;
     }
     const flag *f = find_flag(flags, argv[i], &value);
-    if (!f) return COV_FAIL(COV_EUSAGE, "%.64s: no such flag; --help lists them", argv[i]);
+    if (!f) return unknown_flag(flags, argv[i]);
     if (f->type == FLAG_SWITCH) {
       if (value) return COV_FAIL(COV_EUSAGE, "%s takes no value", f->name);
       *(int *)f->target = 1;
@@ -367,6 +377,9 @@ static cov_status run_command(int argc, char **argv) {
     free(words);
     return st;
   }
+  cov_suggestion s = cov_suggest_open(argv[1]);
+  for (int i = 0; i < N_COMMANDS; i++) cov_suggest_add(&s, commands[i].name);
+  if (s.best) return COV_FAIL(COV_EUSAGE, "covenant data %.64s: no such command; did you mean '%s'?", argv[1], s.best);
   return COV_FAIL(COV_EUSAGE, "covenant data %.64s: no such command; prepare, stats and corpus are", argv[1]);
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/suggest.h"
 #include "ledger/ledger.h"
 
 int cmd_ledger(int argc, char **argv); /* apps/cli/commands.h lists the commands */
@@ -18,8 +19,8 @@ static const char usage[] =
     "exit codes: 0 good, 2 bad command line, 3 a ledger is damaged, 5 not readable, 9 ledgers differ\n"
     "\n"
     "examples:\n"
-    "  covenant ledger show runs/demo/peer0/ledger\n"
-    "  covenant ledger verify runs/demo/peer*/ledger\n";
+    "  covenant ledger show runs/demo/peers/0/ledger\n"
+    "  covenant ledger verify runs/demo/peers/*/ledger\n";
 
 static int failed(cov_status st) {
   fprintf(stderr, "error: %s (%s)\n", cov_error_text(), cov_status_text(st));
@@ -75,17 +76,27 @@ static cov_status run(bool verify, int n, char **paths, cov_ledger **ledgers) {
   return COV_OK;
 }
 
+static cov_status unknown_command(const char *word) {
+  cov_suggestion s = cov_suggest_open(word);
+  cov_suggest_add(&s, "show");
+  cov_suggest_add(&s, "verify");
+  if (s.best) return COV_FAIL(COV_EUSAGE, "ledger %.64s: no such command; did you mean '%s'?", word, s.best);
+  return COV_FAIL(COV_EUSAGE, "ledger %.64s: no such command; show and verify are", word);
+}
+
 int cmd_ledger(int argc, char **argv) {
   bool help = argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0);
   if (help) {
     fputs(usage, stdout);
     return 0;
   }
-  bool verify = argc >= 3 && strcmp(argv[1], "verify") == 0;
-  if (argc < 3 || (!verify && strcmp(argv[1], "show") != 0)) {
+  if (argc < 2) {
     fputs(usage, stderr);
     return cov_status_exit_code(COV_EUSAGE);
   }
+  bool verify = strcmp(argv[1], "verify") == 0;
+  if (!verify && strcmp(argv[1], "show") != 0) return failed(unknown_command(argv[1]));
+  if (argc < 3) return failed(COV_FAIL(COV_EUSAGE, "ledger %s: name one or more ledgers, RUN/peers/0/ledger", argv[1]));
   int n = argc - 2;
   cov_ledger **ledgers = calloc((size_t)n, sizeof *ledgers);
   if (!ledgers) return failed(COV_FAIL(COV_ENOMEM, "no memory for %d ledgers", n));

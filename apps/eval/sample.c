@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "common/version.h"
+#include "config/suggest.h"
 #include "data/utf8.h"
 #include "eval/weights.h"
 #include "evaluate/generate.h"
@@ -25,7 +26,12 @@ typedef struct {
 
 bool eval_sample_wanted(int argc, char **argv) {
   for (int i = 1; i < argc; i++) {
-    if (strcmp(argv[i], "--checkpoint") == 0 || strncmp(argv[i], "--checkpoint=", 13) == 0) return true;
+    char flag[64];
+    if (argv[i][0] != '-') continue;
+    snprintf(flag, sizeof flag, "%.*s", (int)strcspn(argv[i], "="), argv[i]);
+    cov_suggestion s = cov_suggest_open(flag);
+    cov_suggest_add(&s, "--checkpoint");
+    if (s.best) return true; /* mistyped too: then its flags are the ones to suggest */
   }
   return false;
 }

@@ -41,9 +41,28 @@ const char *cov_option_suggest(const char *key) {
   return s.best;
 }
 
+/* The section whose name is nearest to `word` into `name`; "" if none is near enough. */
+static void suggest_section(const char *word, char name[KEY_BYTES]) {
+  cov_suggestion s = cov_suggest_open(word);
+  name[0] = '\0';
+  for (int i = 0; i < cov_option_count(); i++) {
+    char section[KEY_BYTES];
+    const char *key = cov_option_at(i)->key;
+    int before = s.distance;
+    snprintf(section, sizeof section, "%.*s", covi_config_section_length(key), key);
+    cov_suggest_add(&s, section);
+    if (s.distance < before) memcpy(name, section, sizeof section);
+  }
+}
+
 cov_status covi_config_unknown_key(const char *key, const char *where) {
+  char near_section[KEY_BYTES] = "";
   const char *near = cov_option_suggest(key);
   if (near) return COV_FAIL(COV_EUSAGE, "%s: %.64s: no such key; did you mean '%s'?", where, key, near);
+  if (!strchr(key, '.')) suggest_section(key, near_section);
+  if (near_section[0]) {
+    return COV_FAIL(COV_EUSAGE, "%s: %.64s: no such section; did you mean '%s'?", where, key, near_section);
+  }
   char section[KEY_BYTES];
   snprintf(section, sizeof section, "%.*s", covi_config_section_length(key), key);
   bool known = covi_config_is_section(section);

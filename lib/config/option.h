@@ -25,7 +25,7 @@ enum {
 
 typedef struct {
   const char *key;  /* "sync.topk" */
-  const char *unit; /* "steps", "elem", "" */
+  const char *unit; /* "steps", "tokens", "" */
   cov_option_type type;
   double lo, hi;              /* inclusive; numeric types only */
   const char *const *choices; /* NULL-terminated; CHOICE only */
@@ -48,7 +48,8 @@ const char *cov_option_suggest(const char *key);
 cov_status cov_option_parse(const cov_option *o, const char *text, const char *where, cov_config *cfg);
 /** Canonical text of the field of row `o`, at most `size` bytes with its NUL. */
 cov_status cov_option_format(const cov_option *o, const cov_config *cfg, char *text, size_t size);
-/** The accepted values in words: "1 .. 64 elem", "auto | fp32", "true | false". Numbers in the option's own notation.
+/** The accepted values in words: "1 .. 64 elements", "auto | fp32", "true | false". Numbers in the option's own
+ * notation.
  */
 void cov_option_range(const cov_option *o, char *text, size_t size);
 /** "integer", "size", ... */

@@ -265,9 +265,9 @@ cov_status cov_manifest_read(const char *folder, cov_manifest *m) {
   COV_TRY(cov_path(path, sizeof path, "%s/" COV_MANIFEST_FILE, folder));
   if (!cov_file_exists(path)) {
     return COV_FAIL(COV_EDATA,
-                    "%s is not there: %s holds no prepared data, or its preparation did not end; run "
-                    "'covenant data prepare'",
-                    path, folder);
+                    "%s holds no prepared data, or its preparation did not end (no " COV_MANIFEST_FILE
+                    "): covenant data prepare --input TEXT --out %s",
+                    folder, folder);
   }
   COV_TRY_DONE(cov_file_read(path, MANIFEST_MAX_BYTES, &text, &bytes));
   if (!yaml_parser_initialize(&parser)) COV_FAIL_DONE(COV_ENOMEM, "no memory to read %s", path);

@@ -117,12 +117,31 @@ cov_status cov_dataset_verify_tokenizer(const cov_dataset *d, const cov_tokenize
       cov_tokenizer_vocab(t) == m->vocab && cov_tokenizer_eos(t) == m->eos) {
     return COV_OK;
   }
-  return COV_FAIL(
-      COV_EMISMATCH,
-      "the tokenizer is not the one %s was prepared with: %s, %d pieces, EOS %" PRIu32 ", hash %.16s...; the "
-      "manifest has %s, %d, %" PRIu32 ", %.16s...",
-      d->folder, cov_tokenizer_kind_name(cov_tokenizer_get_kind(t)), cov_tokenizer_vocab(t), cov_tokenizer_eos(t), text,
-      cov_tokenizer_kind_name(m->tokenizer), m->vocab, m->eos, m->tokenizer_hash);
+  return COV_FAIL(COV_EMISMATCH,
+                  "the tokenizer %s%s%s is not the one in %s/" COV_MANIFEST_FILE ": %s, %d pieces, EOS %" PRIu32
+                  ", hash %.16s...; the manifest has %s, %d, %" PRIu32 ", %.16s..." ADVICE,
+                  m->tokenizer_file[0] ? d->folder : "", m->tokenizer_file[0] ? "/" : "bytes", m->tokenizer_file,
+                  d->folder, cov_tokenizer_kind_name(cov_tokenizer_get_kind(t)), cov_tokenizer_vocab(t),
+                  cov_tokenizer_eos(t), text, cov_tokenizer_kind_name(m->tokenizer), m->vocab, m->eos,
+                  m->tokenizer_hash);
+}
+
+/* The hash goes first: what the library says of damaged bytes helps nobody. */
+static cov_status open_tokenizer(const cov_dataset *d, const char *path, cov_tokenizer **out) {
+  cov_status st = COV_OK;
+  uint8_t hash[COV_HASH_BYTES];
+  char text[COV_HASH_TEXT], *model;
+  size_t bytes;
+  COV_TRY(cov_file_read(path, COV_TOKENIZER_MODEL_MAX_BYTES, &model, &bytes));
+  cov_hash(model, bytes, sizeof hash, hash);
+  cov_hex(hash, sizeof hash, text);
+  if (strcmp(text, d->manifest.tokenizer_hash) != 0) {
+    COV_FAIL_DONE(COV_EDATA, "%s is damaged or another: its hash is not the one in " COV_MANIFEST_FILE ADVICE, path);
+  }
+  st = cov_tokenizer_open_memory(model, bytes, path, out);
+done:
+  free(model);
+  return st;
 }
 
 cov_status cov_dataset_tokenizer(const cov_dataset *d, cov_tokenizer **out) {
@@ -133,7 +152,7 @@ cov_status cov_dataset_tokenizer(const cov_dataset *d, cov_tokenizer **out) {
   } else {
     COV_TRY(cov_path(path, sizeof path, "%s/%s", d->folder, d->manifest.tokenizer_file));
     if (!cov_file_exists(path)) return COV_FAIL(COV_EDATA, "%s is missing, but listed in the manifest" ADVICE, path);
-    COV_TRY(cov_tokenizer_open_file(path, out));
+    COV_TRY(open_tokenizer(d, path, out));
   }
   cov_status st = cov_dataset_verify_tokenizer(d, *out);
   if (st != COV_OK) cov_tokenizer_close(out);

@@ -29,8 +29,8 @@ void cov_dataset_close(cov_dataset **d);
 
 /** Borrowed until close. */
 const cov_manifest *cov_dataset_manifest(const cov_dataset *d);
-/** Opens the tokenizer the folder was made with; the caller closes it. COV_EMISMATCH if the model file does not have
- *  the recorded hash, vocabulary or EOS. */
+/** Opens the tokenizer the folder was made with; the caller closes it. COV_EDATA if the model file does not have the
+ *  recorded hash, COV_EMISMATCH if it does not have the recorded vocabulary or EOS. */
 cov_status cov_dataset_tokenizer(const cov_dataset *d, cov_tokenizer **out);
 /** COV_EMISMATCH, naming both, unless `t` is the tokenizer of the folder. */
 cov_status cov_dataset_verify_tokenizer(const cov_dataset *d, const cov_tokenizer *t);

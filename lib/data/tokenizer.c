@@ -16,8 +16,7 @@ enum {
   BYTES_VOCAB = 257,
   VOCAB_MIN = 300, /* 256 bytes, <unk>, </s>, and some pieces worth having */
   VOCAB_MAX = 65536,
-  LINE_MAX_BYTES = 4000,       /* the library skips lines above 4192 */
-  MODEL_MAX_BYTES = 256 << 20, /* the largest models in use have 256,000 pieces in some MB */
+  LINE_MAX_BYTES = 4000, /* the library skips lines above 4192 */
   VOCAB_LIMIT = 1 << 24,
 };
 
@@ -80,7 +79,7 @@ cov_status cov_tokenizer_open_file(const char *path, cov_tokenizer **out) {
   char *model;
   size_t bytes;
   *out = NULL;
-  COV_TRY(cov_file_read(path, MODEL_MAX_BYTES, &model, &bytes));
+  COV_TRY(cov_file_read(path, COV_TOKENIZER_MODEL_MAX_BYTES, &model, &bytes));
   cov_status st = cov_tokenizer_open_memory(model, bytes, path, out);
   free(model);
   return st;

@@ -19,6 +19,9 @@
 #include "base/hash.h"
 #include "base/status.h"
 
+/* The largest models in use have 256,000 pieces in some MB. */
+enum { COV_TOKENIZER_MODEL_MAX_BYTES = 256 << 20 };
+
 typedef enum { COV_TOKENIZER_BYTES, COV_TOKENIZER_SENTENCEPIECE } cov_tokenizer_kind;
 
 typedef struct cov_tokenizer cov_tokenizer;

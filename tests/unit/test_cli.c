@@ -43,9 +43,18 @@ static void answers_go_to_stdout(void **state) {
 
 static void mistakes_end_with_2_and_one_line(void **state) {
   (void)state;
-  static const char *const wrong[] = {"confg",    "--helpp",   "--print-config sync.topk=0", "--dry-run",
-                                      "config",   "config no", "config template a.b=1",      "config print extra",
-                                      "config -c"};
+  static const char *const wrong[] = {"confg",
+                                      "--helpp",
+                                      "--print-config sync.topk=0",
+                                      "--dry-run",
+                                      "config",
+                                      "config no",
+                                      "config template a.b=1",
+                                      "config print extra",
+                                      "config -c",
+                                      "ledger verfy x",
+                                      "ledger show",
+                                      "data prepair"};
   for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
     if (run(wrong[i]) != 2) fail_msg("exit code of: covenant %s", wrong[i]);
     assert_int_equal(strncmp(err_text, "error: ", 7), 0);

@@ -29,7 +29,9 @@ static void usage_errors_exit_with_2(void **state) {
   (void)state;
   put_paragraphs("in.txt", 0, 100);
   static const char *const cases[][2] = {
-      {"prepair", "no such command"},
+      {"prepair", "no such command; did you mean 'prepare'?"},
+      {"zzzzzz", "prepare, stats and corpus are"},
+      {"prepare --inptu in.txt --out x", "--inptu: no such flag; did you mean '--input'?"},
       {"prepare --input in.txt", "--out DIR is missing"},
       {"prepare --out x", "--input FILE... is missing"},
       {"prepare --input in.txt --out x --vocabulary 5", "--vocabulary: no such flag"},

@@ -154,7 +154,9 @@ static void mistakes_are_found_before_the_start(void **state) {
       {2, "--dry-run " COMMON " run.hosts=-x,b", "'-x' is not a host name"},
       {2, "--dry-run " COMMON " word", "word"},
       {5, "--dry-run " COMMON " -c none.yaml", "cannot read none.yaml"},
-      {3, "--dry-run run.dir=r data.dir=nowhere", "nowhere/manifest.yaml is not there"},
+      {3, "--dry-run run.dir=r data.dir=nowhere",
+       "nowhere holds no prepared data, or its preparation did not end (no manifest.yaml): "
+       "covenant data prepare --input TEXT --out nowhere"},
       {5, COMMON, "bin/covenant-train is not there"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -204,6 +204,7 @@ static void the_tokenizer_must_be_the_recorded_one(void **state) {
   (void)state;
   tamper("eos: 256, hash: \"", "eos: 255, hash: \"");
   expect_refusal(COV_VERIFY_SIZE, COV_EMISMATCH, "the manifest has bytes, 257, 255");
+  assert_says("the tokenizer bytes is not the one in");
 #ifdef COVENANT_HAVE_SENTENCEPIECE
   const char *input = put_paragraphs("text.txt", 0, 200);
   char other[512];
@@ -235,7 +236,11 @@ static void the_tokenizer_must_be_the_recorded_one(void **state) {
   snprintf(folder, sizeof folder, "%s", other);
   assert_ok(cov_file_write(file("tokenizer.model"), model, bytes));
   free(model);
-  expect_refusal(COV_VERIFY_SIZE, COV_EMISMATCH, "not the one");
+  expect_refusal(COV_VERIFY_SIZE, COV_EDATA,
+                 "tokenizer.model is damaged or another: its hash is not the one in manifest.yaml");
+  assert_ok(cov_file_write(file("tokenizer.model"), "cut", 3));
+  expect_refusal(COV_VERIFY_SIZE, COV_EDATA, "tokenizer.model is damaged");
+  assert_says("covenant data prepare --force");
   assert_int_equal(remove(file("tokenizer.model")), 0);
   expect_refusal(COV_VERIFY_SIZE, COV_EDATA, "tokenizer.model is missing");
 #endif
