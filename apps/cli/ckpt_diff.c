@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "cli/ckpt.h"
+#include "config/option.h"
 
 enum { BLOCK_ELEMS = 1 << 20 }; /* read at a time, of each */
 
@@ -38,6 +39,28 @@ static bool print_bytes(const char *name, const uint8_t *a, const uint8_t *b, si
   return false;
 }
 
+static cov_status read_settings(const char *yaml, cov_config *cfg) {
+  cov_config_defaults(cfg, NULL);
+  return cov_config_parse_yaml(cfg, NULL, "config", yaml, strlen(yaml));
+}
+
+/* The keys that differ. Another version's settings need not be known here. */
+static void print_settings(const char *a, const char *b) {
+  static cov_config first, second;
+  char x[COV_CONFIG_TEXT_BYTES], y[COV_CONFIG_TEXT_BYTES];
+  if (read_settings(a, &first) != COV_OK || read_settings(b, &second) != COV_OK) {
+    printf("%-14s differs, and this version cannot read it: %s\n", "config", cov_error_text());
+    return;
+  }
+  for (int i = 0; i < cov_option_count(); i++) {
+    const cov_option *o = cov_option_at(i);
+    if (cov_option_format(o, &first, x, sizeof x) != COV_OK || cov_option_format(o, &second, y, sizeof y) != COV_OK) {
+      continue;
+    }
+    if (strcmp(x, y) != 0) printf("%-14s %s: %s | %s\n", "config", o->key, x, y);
+  }
+}
+
 static void print_description(const cov_ckpt_meta *a, const cov_ckpt_meta *b) {
   print_int("round", a->round, b->round);
   print_int("step", a->step, b->step);
@@ -49,8 +72,7 @@ static void print_description(const cov_ckpt_meta *a, const cov_ckpt_meta *b) {
   print_bytes("config_digest", a->config_digest, b->config_digest, sizeof a->config_digest);
   print_bytes("params_digest", a->params_digest, b->params_digest, sizeof a->params_digest);
   print_bytes("ledger_hash", a->ledger_hash, b->ledger_hash, sizeof a->ledger_hash);
-  if (strcmp(a->config, b->config) != 0)
-    printf("%-14s differs (h5dump -a /config FOLDER/index.h5 shows it)\n", "config");
+  if (strcmp(a->config, b->config) != 0) print_settings(a->config, b->config);
   if (print_bytes("state_hash", a->state_hash, b->state_hash, sizeof a->state_hash)) {
     char text[65];
     cov_hex(a->state_hash, sizeof a->state_hash, text);

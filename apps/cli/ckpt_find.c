@@ -116,6 +116,8 @@ static cov_status find(const char *path, ckpt_found *f) {
   f->n = 0;
   COV_TRY(add_peers(f, path));
   if (f->n_entries > 0) return COV_OK;
+  COV_TRY(cov_path(file, sizeof file, "%s/checkpoints", path));
+  if (cov_file_exists(file)) return COV_FAIL(COV_EDATA, "%s holds no checkpoints; did you mean %s?", path, file);
   return COV_FAIL(COV_EDATA,
                   "%s holds no checkpoints: it is no run directory (no run.yaml), no checkpoint (no index.h5) "
                   "and has no folder such as 000012",

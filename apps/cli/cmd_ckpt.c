@@ -11,6 +11,7 @@
 #include "cli/commands.h"
 #include "common/version.h"
 #include "config/args.h"
+#include "config/suggest.h"
 
 static const char usage[] =
     "List, verify, compare and prune checkpoints.\n"
@@ -164,6 +165,18 @@ static cov_status verify(const char *path, const ckpt_found *f, cov_ckpt_check c
 
 /* ---- diff ---- */
 
+/* NULL if none is complete. */
+static const cov_ckpt_entry *newest(const ckpt_found *f) {
+  const cov_ckpt_entry *best = NULL;
+  for (int i = 0; i < f->n; i++) {
+    for (int e = 0; e < f->set[i].n; e++) {
+      const cov_ckpt_entry *entry = &f->set[i].entry[e];
+      if (entry->complete && (!best || entry->round > best->round)) best = entry;
+    }
+  }
+  return best;
+}
+
 /* The one checkpoint that a word of the command line means. */
 static cov_status one_of(const char *path, char folder[COV_CKPT_PATH_BYTES]) {
   ckpt_found f;
@@ -172,11 +185,11 @@ static cov_status one_of(const char *path, char folder[COV_CKPT_PATH_BYTES]) {
   for (int e = 0; f.n == 1 && e < f.set[0].n && !one; e++) {
     if (f.set[0].entry[e].complete || f.n_entries == 1) one = &f.set[0].entry[e];
   }
-  cov_status st = one ? cov_path(folder, COV_CKPT_PATH_BYTES, "%s", one->folder)
-                      : COV_FAIL(COV_EUSAGE,
-                                 "%s is not one checkpoint; name a folder such as "
-                                 "%s/peers/0/checkpoints/000012",
-                                 path, path);
+  cov_status st;
+  const cov_ckpt_entry *example = newest(&f);
+  if (one) st = cov_path(folder, COV_CKPT_PATH_BYTES, "%s", one->folder);
+  else if (example) st = COV_FAIL(COV_EUSAGE, "%s is not one checkpoint; name one, such as %s", path, example->folder);
+  else st = COV_FAIL(COV_EUSAGE, "%s has no complete checkpoint", path);
   ckpt_found_free(&f);
   return st;
 }
@@ -273,6 +286,13 @@ static int run_command(int which, int argc, char **argv) {
   return st == COV_OK ? code : cli_failed(st);
 }
 
+static cov_status unknown_command(const char *word) {
+  cov_suggestion s = cov_suggest_open(word);
+  for (int i = 0; i < N_COMMANDS; i++) cov_suggest_add(&s, commands[i].name);
+  if (s.best) return COV_FAIL(COV_EUSAGE, "ckpt %.64s: no such command; did you mean '%s'?", word, s.best);
+  return COV_FAIL(COV_EUSAGE, "ckpt %.64s: no such command; 'covenant ckpt --help' lists them", word);
+}
+
 int cmd_ckpt(int argc, char **argv) {
   if (argc >= 2 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)) {
     fputs(usage, stdout);
@@ -285,5 +305,5 @@ int cmd_ckpt(int argc, char **argv) {
     fputs(usage, stderr);
     return cov_status_exit_code(COV_EUSAGE);
   }
-  return cli_failed(COV_FAIL(COV_EUSAGE, "ckpt %.64s: no such command; 'covenant ckpt --help' lists them", argv[1]));
+  return cli_failed(unknown_command(argv[1]));
 }

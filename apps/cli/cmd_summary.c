@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "cli/commands.h"
+#include "cli/run_view.h"
 #include "cli/stats_file.h"
 #include "common/version.h"
 #include "config/args.h"
@@ -83,6 +84,15 @@ static cov_status read_peers(summary *s) {
     if (log->params > 0) s->params = log->params;
   }
   return COV_OK;
+}
+
+/* `covenant launch` writes STATE at the start, and every program its events. */
+static bool has_started(const summary *s) {
+  char path[PATH_BYTES];
+  for (int64_t i = 0; i < s->cfg.run.peers; i++) {
+    if (s->peer[i].found) return true;
+  }
+  return cov_path(path, sizeof path, "%s/STATE", s->dir) == COV_OK && cov_file_exists(path);
 }
 
 /* The entropies of the text that was evaluated: read, or measured now. Without the data there are none, with a note. */
@@ -161,9 +171,12 @@ static void print_run(const summary *s) {
     printf("run        %s: %s\n", s->dir, cov_error_text());
   }
   printf("model      ");
-  print_grouped(s->params);
-  printf(" parameters, %" PRId64 " peers, %" PRId64 " rounds of %" PRId64 " inner steps", s->cfg.run.peers,
-         s->cfg.run.rounds, s->cfg.sync.inner_steps);
+  if (s->params > 0) {
+    print_grouped(s->params);
+    printf(" parameters, ");
+  }
+  printf("%" PRId64 " peers, %" PRId64 " rounds of %" PRId64 " inner steps", s->cfg.run.peers, s->cfg.run.rounds,
+         s->cfg.sync.inner_steps);
   double tokens = last_number(&s->metrics, "tokens");
   if (tokens >= 0 && tokens < 1e18) {
     printf(", ");
@@ -293,7 +306,7 @@ static cov_status read_table(const summary *s, const char *name, cov_csv *csv) {
 
 static cov_status summarise(summary *s) {
   char path[PATH_BYTES];
-  COV_TRY(cov_path(path, sizeof path, "%s/run.yaml", s->dir));
+  COV_TRY(run_view_settings(s->dir, path, sizeof path));
   const char *const files[] = {path};
   cov_config_sources sources = {.files = files, .n_files = 1};
   COV_TRY(cov_config_load(&sources, &s->cfg, NULL));
@@ -302,6 +315,7 @@ static cov_status summarise(summary *s) {
   COV_TRY(read_table(s, "metrics.csv", &s->metrics));
   COV_TRY(read_table(s, "eval.csv", &s->eval));
   COV_TRY(read_peers(s));
+  if (!has_started(s)) return COV_FAIL(COV_EDATA, "%s: has not started yet", s->dir);
   COV_TRY(find_floors(s));
   compare_hashes(s);
   print_run(s);

@@ -83,13 +83,13 @@ static void write_head(const run_view *v, FILE *out) {
 
 static void write_peers(const run_view *v, double now, FILE *out) {
   char a[32], b[32], c[32], d[32], e[32], f[32], g[32];
-  fprintf(out, "\npeer  state     rounds     loss  compute  waiting      sent  received  saved    heard\n");
+  fprintf(out, "\npeer  state     rounds     loss  compute  waiting      sent  received  saved at  silent for\n");
   for (int64_t i = 0; i < v->cfg.run.peers; i++) {
     const view_peer *p = &v->peer[i];
     const view_round none = {.loss = NAN, .compute_s = NAN, .wait_s = NAN};
     const view_round *r = p->n > 0 ? &p->round[p->n - 1] : &none;
     snprintf(g, sizeof g, p->saved_round > 0 ? "%" PRId64 : "-", p->saved_round);
-    fprintf(out, "%4" PRId64 "  %-8s  %6" PRId64 "  %7s  %5s s  %5s s  %8s  %8s  %5s  %7s\n", i, run_view_condition(p),
+    fprintf(out, "%4" PRId64 "  %-8s  %6" PRId64 "  %7s  %5s s  %5s s  %8s  %8s  %8s  %10s\n", i, run_view_condition(p),
             p->n, number_text(r->loss, "%.3f", a), number_text(r->compute_s, "%.2f", b),
             number_text(r->wait_s, "%.2f", c), bytes_text(p->n > 0 ? (double)r->sent_bytes : NAN, d),
             bytes_text(p->n > 0 ? (double)r->received_bytes : NAN, e), g,

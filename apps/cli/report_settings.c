@@ -73,15 +73,31 @@ void report_settings_write(const run_view *v, FILE *out) {
   free(env);
 }
 
+static cov_status ledger_path(const run_view *v, int64_t peer, char *path, size_t size) {
+  return cov_path(path, size, "%s/peers/%" PRId64 "/ledger", v->dir, peer);
+}
+
+static bool has_ledger(const run_view *v) {
+  char path[1024];
+  for (int64_t i = 0; i < v->cfg.run.peers; i++) {
+    if (ledger_path(v, i, path, sizeof path) == COV_OK && cov_file_exists(path)) return true;
+  }
+  return false;
+}
+
 static cov_status open_ledger(const run_view *v, int64_t peer, cov_ledger **out) {
   char path[1024];
-  COV_TRY(cov_path(path, sizeof path, "%s/peers/%" PRId64 "/ledger", v->dir, peer));
+  COV_TRY(ledger_path(v, peer, path, sizeof path));
   return cov_ledger_read(path, out);
 }
 
 void report_agreement_write(const run_view *v, FILE *out) {
   cov_ledger *first = NULL;
   int64_t agree = 0, rounds = 0;
+  if (!has_ledger(v)) {
+    fprintf(out, "<p>No ledger yet: nothing was agreed so far.</p>\n");
+    return;
+  }
   for (int64_t i = 0; i < v->cfg.run.peers; i++) {
     cov_ledger *own = NULL;
     cov_status st = open_ledger(v, i, &own);

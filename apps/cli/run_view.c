@@ -201,14 +201,18 @@ cov_status run_view_update(run_view *v) {
   return COV_OK;
 }
 
+cov_status run_view_settings(const char *dir, char *yaml, size_t size) {
+  COV_TRY(cov_path(yaml, size, "%s/run.yaml", dir));
+  if (cov_file_exists(yaml)) return COV_OK;
+  return COV_FAIL(COV_EIO, "%s is not a run directory: %s", dir,
+                  cov_file_exists(dir) ? "it has no run.yaml" : "it does not exist");
+}
+
 cov_status run_view_open(const char *dir, run_view *v) {
   char path[1024];
   memset(v, 0, sizeof *v);
   v->dir = dir;
-  COV_TRY(cov_path(path, sizeof path, "%s/run.yaml", dir));
-  if (!cov_file_exists(path)) {
-    return COV_FAIL(COV_EIO, "%s is not a run directory: it has no run.yaml", dir);
-  }
+  COV_TRY(run_view_settings(dir, path, sizeof path));
   const char *const files[] = {path};
   const cov_config_sources sources = {.files = files, .n_files = 1};
   COV_TRY(cov_config_load(&sources, &v->cfg, NULL));

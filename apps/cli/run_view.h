@@ -57,6 +57,8 @@ typedef struct {
   int n_files;
 } run_view;
 
+/** DIR/run.yaml into `yaml` [size]. COV_EIO: DIR is no run directory, or is not there. */
+cov_status run_view_settings(const char *dir, char *yaml, size_t size);
 /** Settings from DIR/run.yaml, then a first look. COV_EIO: DIR is no run directory. */
 cov_status run_view_open(const char *dir, run_view *view);
 /** Look again. */

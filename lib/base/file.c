@@ -61,12 +61,12 @@ cov_status cov_file_write(const char *path, const void *data, size_t bytes) {
   char part[4096];
   COV_TRY(cov_path(part, sizeof part, "%s.part", path));
   f = fopen(part, "wb");
-  if (!f) COV_FAIL_DONE(COV_EIO, "cannot create %s: %s", part, strerror(errno));
-  if (bytes && fwrite(data, 1, bytes, f) != bytes) COV_FAIL_DONE(COV_EIO, "cannot write %s: %s", part, strerror(errno));
-  if (fflush(f) != 0 || fsync(fileno(f)) != 0) COV_FAIL_DONE(COV_EIO, "cannot write %s: %s", part, strerror(errno));
+  if (!f) COV_FAIL_DONE(COV_EIO, "cannot create %s: %s", path, strerror(errno));
+  if (bytes && fwrite(data, 1, bytes, f) != bytes) COV_FAIL_DONE(COV_EIO, "cannot write %s: %s", path, strerror(errno));
+  if (fflush(f) != 0 || fsync(fileno(f)) != 0) COV_FAIL_DONE(COV_EIO, "cannot write %s: %s", path, strerror(errno));
   int closed = fclose(f);
   f = NULL;
-  if (closed != 0) COV_FAIL_DONE(COV_EIO, "cannot write %s: %s", part, strerror(errno));
+  if (closed != 0) COV_FAIL_DONE(COV_EIO, "cannot write %s: %s", path, strerror(errno));
   if (rename(part, path) != 0) COV_FAIL_DONE(COV_EIO, "cannot publish %s: %s", path, strerror(errno));
   sync_folder_of(path);
 done:

@@ -66,6 +66,7 @@ static inline cov_ckpt_piece toy_piece(int g, int t, int64_t first, int64_t coun
 /* Written into the descriptions that follow. */
 static int64_t toy_peer = 3;
 static uint8_t toy_state; /* peers with another one have other parameters */
+static const char *toy_config = "run:\n  name: \"toy\"\n";
 
 static inline cov_ckpt_meta toy_meta(int64_t round) {
   cov_ckpt_meta m = {.round = round,
@@ -74,7 +75,7 @@ static inline cov_ckpt_meta toy_meta(int64_t round) {
                      .peer = toy_peer,
                      .written_unix_s = 1700000000 + round,
                      .seed = UINT64_MAX - 5,
-                     .config = "run:\n  name: \"toy\"\n"};
+                     .config = (char *)(uintptr_t)toy_config};
   for (int i = 0; i < 32; i++) {
     m.run_id[i % 16] = (uint8_t)(200 + i);
     m.config_digest[i] = (uint8_t)i;

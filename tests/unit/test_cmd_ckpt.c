@@ -71,7 +71,9 @@ static void bad_input_is_one_clear_line(void **state) {
     const char *arguments;
     int code;
     const char *printed;
-  } cases[] = {{"lss r", 2, "no such command"},
+  } cases[] = {{"lss r", 2, "no such command; did you mean 'ls'?"},
+               {"dif r r", 2, "no such command; did you mean 'diff'?"},
+               {"zzzzzz r", 2, "'covenant ckpt --help' lists them"},
                {"ls", 2, "name one run directory"},
                {"ls r r", 2, "name one run directory"},
                {"ls r --quick", 2, "--quick: no such flag"},
@@ -81,7 +83,8 @@ static void bad_input_is_one_clear_line(void **state) {
                {"verify file", 3, "is no folder"},
                {"ls broken", 2, "pears"},
                {"diff r/peers/0/checkpoints", 2, "name two checkpoints"},
-               {"diff r r", 2, "is not one checkpoint"},
+               {"diff r r", 2, "r is not one checkpoint; name one, such as r/peers/0/checkpoints/000012"},
+               {"diff r/peers/0 r", 3, "r/peers/0 holds no checkpoints; did you mean r/peers/0/checkpoints?"},
                {"prune r --keep 0", 2, "--keep: at least 1"},
                {"prune r --keep three", 2, "'three' is not an integer"},
                {"prune r/peers/0/checkpoints", 2, "--keep N is needed"},
@@ -92,6 +95,8 @@ static void bad_input_is_one_clear_line(void **state) {
     assert_int_equal(lines(), 1);
   }
   assert_true(there("r/peers/0/checkpoints/000004/index.h5"));
+  assert_int_equal(test_tool(base, "covenant-eval", "", "--checkpont r"), 2);
+  assert_printed("--checkpont: no such flag; did you mean '--checkpoint'?");
 }
 
 static void ls_shows_all_peers_of_a_run(void **state) {
@@ -180,6 +185,21 @@ static void diff_finds_what_differs(void **state) {
   assert_printed("embed.weight");
   assert_ran("diff r/peers/1/checkpoints other", 0); /* the newest of each */
   assert_printed("peer           1 | 0");
+
+  assert_not_printed("config ");
+
+  /* Settings. */
+  static const char *const settings[] = {"run:\n  seed: 1\n", "run:\n  seed: 1\nsync:\n  topk: 32\n"};
+  for (int i = 0; i < 2; i++) {
+    toy_config = settings[i];
+    toy_write(toy_path(base, "settings"), i, &plan, folder);
+  }
+  assert_ran("diff settings/000000 settings/000001", 0);
+  assert_printed("config         sync.topk: 64 | 32\n");
+  assert_not_printed("run.seed");
+  toy_config = "run:\n  name: \"toy\"\n";
+  assert_ran("diff settings/000000 other/000008", 0);
+  assert_printed("differs, and this version cannot read it: config:2: run.name: no such key");
 
   /* One value of one tensor. */
   float value[37 * 8];

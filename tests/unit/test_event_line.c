@@ -193,6 +193,15 @@ static void different_states_end_with_9(void **state) {
   expect("hashes DIFFER in 3 of 10 rounds, first in round 7");
   expect("peer 2  h7x");
   assert_int_equal(summarise("/nonexistent"), 5);
+  expect("/nonexistent is not a run directory: it does not exist");
+  assert_ok(cov_path(arguments, sizeof arguments, "%s/new", folder()));
+  assert_ok(cov_dir_make(arguments));
+  assert_int_equal(summarise(arguments), 5);
+  expect("it has no run.yaml");
+  write_text(arguments, "run.yaml", "run:\n  peers: 3\n");
+  assert_int_equal(summarise(arguments), 3);
+  expect("/new: has not started yet");
+  assert_ptr_equal(strchr(out_text, '\n'), out_text + strlen(out_text) - 1);
   assert_int_equal(summarise(""), 2);
   assert_int_equal(summarise("a b"), 2);
 }
