@@ -63,6 +63,7 @@ static cov_status take_round(view_peer *p, const cov_event_line *line, double t)
   }
   p->n = r + 1; /* a resumed run: later rounds are done again */
   p->round[r] = (view_round){.t = t,
+                             .start_t = p->begin_t,
                              .loss = number(line, "loss"),
                              .compute_s = number(line, "compute_s"),
                              .encode_s = number(line, "encode_s"),

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "ledger/ledger.h"
 #include "report/metrics.h"
 #include "report/state.h"
 #include "support.h"
@@ -73,6 +74,7 @@ static void add_metrics(int64_t first, int64_t last) {
                                                       .loss = 6.0 - 1e-3 * (double)r,
                                                       .heldout_loss = NAN,
                                                       .tokens = 20 * (r + 1),
+                                                      .tokens_per_s = 1000 + (double)r,
                                                       .sent_bytes = 5000,
                                                       .payload_bytes = 4000,
                                                       .ratio_fp32 = 100,
@@ -86,6 +88,42 @@ static void add_evaluation(int64_t round, double loss) {
   assert_ok(cov_metrics_open_eval(in_dir("eval.csv"), &m));
   assert_ok(cov_metrics_write_eval(m, &(cov_event_eval){.round = round, .heldout_loss = loss, .tokens = 100}));
   cov_metrics_close(&m);
+}
+
+/* The ledger of PEER with rounds of both peers; another TAG is another run. */
+static void add_ledger(int peer, int rounds, uint8_t tag) {
+  static uint8_t bytes[COV_RECORD_MAX_BYTES];
+  static cov_genesis genesis;
+  static cov_record record;
+  char name[64];
+  cov_identity id[2];
+  cov_ledger *l;
+  size_t n;
+  genesis = (cov_genesis){.protocol_version = 1, .run_id = {tag}, .n_members = 2};
+  for (int i = 0; i < 2; i++) {
+    const uint8_t seed[COV_SEED_BYTES] = {(uint8_t)(i + 1)};
+    assert_ok(cov_identity_from_seed(seed, &id[i]));
+    genesis.members[i].peer = i;
+    memcpy(genesis.members[i].key, id[i].public_key, COV_KEY_BYTES);
+  }
+  snprintf(name, sizeof name, "peers/%d", peer);
+  assert_ok(cov_dir_make(in_dir(name)));
+  snprintf(name, sizeof name, "peers/%d/ledger", peer);
+  assert_ok(cov_ledger_create(in_dir(name), &genesis, &l));
+  for (int r = 0; r < rounds; r++) {
+    record = (cov_record){.type = COV_RECORD_ROUND};
+    memcpy(record.previous, cov_ledger_head_get(l)->last_hash, COV_HASH_BYTES);
+    record.round.epoch = cov_ledger_head_get(l)->epoch;
+    record.round.round = r;
+    record.round.n_set = record.round.n_members = 2;
+    for (int i = 0; i < 2; i++) {
+      record.round.set[i] = (cov_set_entry){.peer = i, .payload_bytes = 100, .inner_steps = 15, .tokens = 9};
+      record.round.members[i] = genesis.members[i];
+    }
+    assert_ok(cov_record_encode(&record, &id[0], bytes, sizeof bytes, &n));
+    assert_ok(cov_ledger_append(l, bytes, n));
+  }
+  cov_ledger_close(&l);
 }
 
 /* Every opened element of the page is closed in order; void elements of HTML aside. */
@@ -126,6 +164,23 @@ static char *page(void) {
   return text;
 }
 
+/* The drawing with this label has all of the texts. */
+static void check_drawing(const char *html, const char *label, const char *const *texts) {
+  char begin[80];
+  snprintf(begin, sizeof begin, "aria-label=\"%s\"", label);
+  const char *at = strstr(html, begin);
+  if (!at) fail_msg("no drawing '%s'", label);
+  assert_null(strstr(at + 1, begin));
+  const char *end = strstr(at, "</svg>");
+  assert_non_null(end);
+  for (; *texts; texts++) {
+    const char *found = strstr(at, *texts);
+    if (!found || found > end) fail_msg("'%s' is not in: %.*s", *texts, (int)(end - at), at);
+  }
+}
+
+#define DRAWS(html, label, ...) check_drawing(html, label, (const char *const[]){__VA_ARGS__, NULL})
+
 static int prepare(void **state) {
   (void)state;
   snprintf(folder, sizeof folder, "%s", test_folder());
@@ -146,8 +201,12 @@ static void a_run_that_goes_on_is_shown(void **state) {
   FILE *f = fopen(in_dir("events/peer-0-sync.jsonl"), "a"); /* a line that is being written */
   fputs("{\"ev\":\"round\",\"t\":1", f);
   fclose(f);
+  add_ledger(0, 12, 1);
+  add_ledger(1, 11, 1);
+  put("env.json", "{\n  \"compiler\": \"gcc <13.7>\"\n}\n");
   assert_int_equal(run("top on"), 0);
   assert_printed("round     12 of 4000");
+  assert_printed("   240 tokens, 1011 a second\n");
   assert_printed("loss      5.9890   held-out 5.5000 after round 8");
   assert_printed("payload   4 kB, 100.0 times smaller than fp32");
   assert_printed("   0  running       12    5.250   1.50 s   0.25 s      5 kB      6 kB");
@@ -163,6 +222,54 @@ static void a_run_that_goes_on_is_shown(void **state) {
   assert_non_null(strstr(html, "<tr class=\"chosen\"><td>run.rounds</td><td>4000</td><td>a.yaml:3</td>"));
   assert_non_null(strstr(html, "<tr><td>run.peers</td>"));
   assert_non_null(strstr(html, "<td>75.0 %</td>")); /* 1.5 of 2 s: inner steps */
+  assert_non_null(strstr(html, "<p>The signed ledgers of 2 of 2 peers tell one history of 12 rounds: chains and "
+                               "signatures good.</p>"));
+  assert_null(strstr(html, "class=\"bad\""));
+  assert_non_null(
+      strstr(html, "<h2>Versions and machine</h2>\n<pre>{\n  &quot;compiler&quot;: &quot;gcc &lt;13.7&gt;"));
+  /* Axes 0 .. 250 tokens, 0 .. 60,000 bytes and 5.5 .. 7 nats on 640 x 232 points from (64, 272). Round 3: 80 tokens
+   * and 20,000 bytes in, 5.997; round 8 was evaluated at what round 7 ended with. */
+  DRAWS(html, "loss against tokens", " 268.8,195.1 ", "cx=\"473.6\" cy=\"272.0\" r=\"3\"><title>160, 5.5</title>",
+        ">tokens trained on, all peers<", ">loss, nats a token<");
+  DRAWS(html, "loss against bytes sent", " 277.3,195.1 ", "cx=\"490.7\" cy=\"272.0\" r=\"3\"><title>40000, 5.5</title>",
+        ">bytes that one peer has sent<", ">loss, nats a token<");
+  DRAWS(html, "time of each peer", "<title>round 3, waiting: 0.25 s</title>",
+        "<title>round 3, exchange: 0.25 s</title>", "<title>round 3, inner steps: 1.5 s</title>");
+  free(html);
+}
+
+static void ledgers_that_differ_are_said(void **state) {
+  (void)state;
+  make_run("differ");
+  add_ledger(0, 3, 1);
+  add_ledger(1, 3, 2);
+  assert_int_equal(run("report differ"), 0);
+  char *html = page();
+  assert_non_null(strstr(html, "<p class=\"bad\">Peer 1: "));
+  assert_non_null(strstr(html, "ledgers of 1 of 2 peers tell one history of 3 rounds"));
+  free(html);
+}
+
+/* Rounds of 2 s: two, then 25 minutes in which nothing runs, and two more with a pause of 2 s between them. The pause
+ * is time of the run and is shown, what lies between two starts is not: 10 s on 640 points. */
+static void time_between_starts_is_left_out(void **state) {
+  (void)state;
+  static const char text[] = "{\"ev\":\"start\",\"t\":1000}\n"
+#define ROUND(r, t) "{\"ev\":\"round\",\"t\":" #t ",\"round\":" #r ",\"compute_s\":1.5,\"apply_s\":0.5}\n"
+      ROUND(0, 1010) ROUND(1, 1012) "{\"ev\":\"start\",\"t\":2500}\n" ROUND(2, 2514) ROUND(3, 2518);
+#undef ROUND
+  make_run("twice");
+  put("events/peer-0-sync.jsonl", text);
+  put("events/peer-1-sync.jsonl", text);
+  assert_int_equal(run("report twice"), 0);
+  char *html = page();
+  assert_non_null(strstr(html, "<p>Rounds 0 to 3 of each peer, side by side in time. The run was started again at the "
+                               "dashed line: 1500 s in which it did no rounds are left out.</p>"));
+  DRAWS(html, "time of each peer", "x=\"64.00\" y=\"34\" width=\"96.00\" height=\"18\"><title>round 0, inner",
+        "x=\"192.00\" y=\"60\" width=\"96.00\" height=\"18\"><title>round 1, inner",
+        "x=\"320.00\" y=\"34\" width=\"96.00\" height=\"18\"><title>round 2, inner",
+        "x=\"576.00\" y=\"60\" width=\"96.00\" height=\"18\"><title>round 3, inner", "x1=\"320.00\" x2=\"320.00\"",
+        "\"middle\">10</text>");
   free(html);
 }
 
@@ -245,6 +352,8 @@ static void what_is_no_run_is_refused(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_run_that_goes_on_is_shown),
+      cmocka_unit_test(ledgers_that_differ_are_said),
+      cmocka_unit_test(time_between_starts_is_left_out),
       cmocka_unit_test(rounds_that_were_done_again_stand_once),
       cmocka_unit_test(damaged_lines_are_counted_and_left_out),
       cmocka_unit_test(a_run_without_a_round_is_shown),
