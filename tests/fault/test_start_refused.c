@@ -112,6 +112,26 @@ static void a_foreign_shard_is_named(void **state) {
   snprintf(run.dir, sizeof run.dir, "%.250s/run", run.folder);
 }
 
+/* What launch would see before it starts anything: started by hand, the ranks of that peer do. */
+static void a_data_folder_that_is_not_whole_is_named(void **state) {
+  (void)state;
+  static const struct {
+    const char *name, *damage, *what;
+    int code;
+  } cases[] = {{"gone", "rm gone/train-00000.npy", "gone/train-00000.npy is missing, but listed in the manifest", 3},
+               {"cut", "truncate -s -100 cut/train-00000.npy", "cut/train-00000.npy", 3},
+               {"words", "sed -i '/^tokenizer:/ s/hash: \"..../hash: \"0000/' words/manifest.yaml",
+                "the tokenizer is not the one ", 9}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char command[1024], extra[320];
+    snprintf(command, sizeof command, "cd '%s' && cp -r data %s && %s && ! diff -rq data %s >/dev/null", run.folder,
+             cases[i].name, cases[i].damage, cases[i].name);
+    assert_int_equal(system(command), 0);
+    snprintf(extra, sizeof extra, "data.dir='%s/%s'", run.folder, cases[i].name);
+    expect_one_line(cases[i].code, 4, extra, (const char *const[]){cases[i].what, cases[i].name, NULL});
+  }
+}
+
 /* A processor that does not multiply bf16, as oneDNN can be told to be; without oneDNN it is the same. */
 static void bf16_by_name_needs_a_processor_that_has_it(void **state) {
   (void)state;
@@ -176,6 +196,7 @@ int main(void) {
       cmocka_unit_test(settings_that_differ_are_named),
       cmocka_unit_test(data_that_differ_are_named),
       cmocka_unit_test(a_foreign_shard_is_named),
+      cmocka_unit_test(a_data_folder_that_is_not_whole_is_named),
       cmocka_unit_test(bf16_by_name_needs_a_processor_that_has_it),
       cmocka_unit_test(a_peer_on_two_hosts_is_torn_apart),
       cmocka_unit_test(ranks_that_do_not_fit_are_counted),

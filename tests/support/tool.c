@@ -31,3 +31,9 @@ int test_tool(const char *folder, const char *program, const char *command, cons
 void assert_printed(const char *what) {
   if (!strstr(test_output, what)) fail_msg("'%s' is not in: %s", what, test_output);
 }
+
+int printed_lines(void) {
+  int n = 0;
+  for (const char *p = test_output; *p; p++) n += *p == '\n';
+  return n;
+}

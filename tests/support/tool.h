@@ -10,5 +10,7 @@ extern char test_output[1 << 16];
 int test_tool(const char *folder, const char *program, const char *command, const char *arguments);
 /** Fails unless `what` is in test_output. */
 void assert_printed(const char *what);
+/** Lines in test_output. */
+int printed_lines(void);
 
 #endif

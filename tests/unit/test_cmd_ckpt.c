@@ -11,12 +11,6 @@ static int run(const char *arguments) {
   return test_tool(base, "covenant", "ckpt", arguments);
 }
 
-static int lines(void) {
-  int n = 0;
-  for (const char *p = test_output; *p; p++) n += *p == '\n';
-  return n;
-}
-
 static void assert_ran(const char *arguments, int want) {
   int rc = run(arguments);
   if (rc != want) fail_msg("ckpt %s: exit code %d, not %d: %s", arguments, rc, want, test_output);
@@ -54,7 +48,7 @@ static void help_is_on_one_screen(void **state) {
   snprintf(base, sizeof base, "%s", toy_parent());
   for (int i = 0; i < 5; i++) {
     assert_ran(commands[i], 0);
-    assert_in_range(lines(), 5, 40);
+    assert_in_range(printed_lines(), 5, 40);
     assert_printed("usage: covenant ckpt");
   }
   assert_ran("", 2);
@@ -92,7 +86,7 @@ static void bad_input_is_one_clear_line(void **state) {
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     assert_ran(cases[i].arguments, cases[i].code);
     assert_printed(cases[i].printed);
-    assert_int_equal(lines(), 1);
+    assert_int_equal(printed_lines(), 1);
   }
   assert_true(there("r/peers/0/checkpoints/000004/index.h5"));
   assert_int_equal(test_tool(base, "covenant-eval", "", "--checkpont r"), 2);
@@ -105,17 +99,17 @@ static void ls_shows_all_peers_of_a_run(void **state) {
   for (int i = 0; i < 2; i++) {
     make_run("r", dirs[i]);
     assert_ran("ls r", 0);
-    assert_int_equal(lines(), 6);
+    assert_int_equal(printed_lines(), 6);
     assert_printed("   0       12            49152");
     assert_printed("   1        8            32768");
     assert_not_printed("damaged");
   }
   assert_ran("ls elsewhere", 0);
-  assert_int_equal(lines(), 6);
+  assert_int_equal(printed_lines(), 6);
   assert_ran("ls elsewhere/0/", 0);
-  assert_int_equal(lines(), 4);
+  assert_int_equal(printed_lines(), 4);
   assert_ran("ls elsewhere/0/000012", 0);
-  assert_int_equal(lines(), 2);
+  assert_int_equal(printed_lines(), 2);
 }
 
 static void ls_tells_what_is_wrong(void **state) {
@@ -134,7 +128,7 @@ static void verify_hashes_every_file(void **state) {
   (void)state;
   make_run("r", "");
   assert_ran("verify r", 0);
-  assert_int_equal(lines(), 6);
+  assert_int_equal(printed_lines(), 6);
   assert_printed("5 checkpoints good");
   toy_flip(toy_path(base, "r/peers/1/checkpoints/000004/sync-1-of-2.h5"), 700, 4);
   assert_ran("verify r --quick", 0);

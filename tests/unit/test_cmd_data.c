@@ -12,14 +12,21 @@ static int run(const char *arguments) {
   return test_tool(base_folder, "covenant", "data", arguments);
 }
 
+/* Refused, with one line that has `what`. */
+static void refuse(int want, const char *arguments, const char *what) {
+  int rc = run(arguments);
+  if (rc != want) fail_msg("data %s: exit code %d, not %d: %s", arguments, rc, want, test_output);
+  assert_int_equal(strncmp(test_output, "error: ", 7), 0);
+  assert_printed(what);
+  if (printed_lines() != 1) fail_msg("data %s: %d lines, not one: %s", arguments, printed_lines(), test_output);
+}
+
 static void help_is_on_one_screen(void **state) {
   (void)state;
   static const char *const commands[] = {"--help", "prepare --help", "stats --help", "corpus --help"};
   for (int i = 0; i < 4; i++) {
-    int lines = 0;
     assert_int_equal(run(commands[i]), 0);
-    for (char *p = test_output; *p; p++) lines += *p == '\n';
-    assert_in_range(lines, 5, 40);
+    assert_in_range(printed_lines(), 5, 40);
     assert_printed("usage: covenant data");
   }
   assert_int_equal(run(""), 2);
@@ -49,38 +56,31 @@ static void usage_errors_exit_with_2(void **state) {
       {"corpus", "--out DIR is missing"},
       {"corpus --out x --source web", "not 'web'"},
   };
-  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    int rc = run(cases[i][0]);
-    if (rc != 2) fail_msg("data %s: exit code %d, not 2: %s", cases[i][0], rc, test_output);
-    assert_printed(cases[i][1]);
-  }
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) refuse(2, cases[i][0], cases[i][1]);
   assert_false(cov_file_exists(in_base("x")));
 }
 
 static void data_errors_exit_with_3_and_files_with_5(void **state) {
   (void)state;
   put("bad.txt", "abc\n\n\xff\n");
-  assert_int_equal(run("prepare --input bad.txt --out y --tokenizer bytes"), 3);
-  assert_printed("bad.txt is not valid UTF-8 text at byte offset 5 (line 3, byte 0xff); convert it with iconv");
+  refuse(3, "prepare --input bad.txt --out y --tokenizer bytes",
+         "bad.txt is not valid UTF-8 text at byte offset 5 (line 3, byte 0xff); convert it with iconv");
   put("empty.txt", "");
-  assert_int_equal(run("prepare --input empty.txt --out y --tokenizer bytes"), 3);
-  assert_printed("a split into training and held-out text needs two or more");
+  refuse(3, "prepare --input empty.txt --out y --tokenizer bytes",
+         "a split into training and held-out text needs two or more");
   put("short.txt", "one\n\ntwo\n\nthree\n");
-  assert_int_equal(run("prepare --input short.txt --out y --tokenizer bytes"), 3);
-  assert_printed("give more text, or raise --heldout");
+  refuse(3, "prepare --input short.txt --out y --tokenizer bytes", "give more text, or raise --heldout");
   put("key.jsonl", "{\"text\": \"a\"}\n{\"body\": \"b\"}\n");
-  assert_int_equal(run("prepare --input key.jsonl --out y --tokenizer bytes"), 3);
+  refuse(3, "prepare --input key.jsonl --out y --tokenizer bytes", "");
 #ifdef COVENANT_HAVE_JANSSON
   assert_printed("key.jsonl, line 2: the record has no such text key");
   put("broken.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"b\n");
-  assert_int_equal(run("prepare --input broken.jsonl --out y --tokenizer bytes"), 3);
-  assert_printed("broken.jsonl, line 3: not a JSON record");
+  refuse(3, "prepare --input broken.jsonl --out y --tokenizer bytes", "broken.jsonl, line 3: not a JSON record");
 #endif
   assert_false(cov_file_exists(in_base("y/manifest.yaml"))); /* and nothing else that passes for data */
-  assert_int_equal(run("prepare --input absent.txt --out y"), 5);
-  assert_int_equal(run("stats y"), 3);
-  assert_printed("holds no prepared data");
-  assert_int_equal(run("corpus --out z --source wordnet --share ."), 3);
+  refuse(5, "prepare --input absent.txt --out y", "absent.txt");
+  refuse(3, "stats y", "holds no prepared data");
+  refuse(3, "corpus --out z --source wordnet --share .", "");
 }
 
 static void a_folder_is_prepared_and_measured(void **state) {

@@ -27,6 +27,16 @@ static void assert_printed(const char *what) {
   if (!strstr(output, what)) fail_msg("'%s' is not in: %s", what, output);
 }
 
+/* Refused, with one line that has `text`. */
+static void refuse(int want, const char *arguments, const char *text) {
+  int code = launch(arguments), lines = 0;
+  if (code != want) fail_msg("exit code %d, not %d, of: launch %s\n%s", code, want, arguments, output);
+  for (const char *p = output; *p; p++) lines += *p == '\n';
+  if (lines != 1) fail_msg("%d lines, not one, of: launch %s\n%s", lines, arguments, output);
+  assert_int_equal(strncmp(output, "error: ", 7), 0);
+  assert_printed(text);
+}
+
 /* Removes what depends on the machine from the line: the variables of root, and the flag for containers. */
 static void strip(void) {
   static const char root[] = "env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 PRTE_ALLOW_RUN_AS_ROOT=1 "
@@ -160,10 +170,7 @@ static void mistakes_are_found_before_the_start(void **state) {
       {5, COMMON, "bin/covenant-train is not there"},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-    int code = launch(cases[i].arguments);
-    if (code != cases[i].code) fail_msg("exit code %d of: launch %s\n%s", code, cases[i].arguments, output);
-    assert_int_equal(strncmp(output, "error: ", 7), 0);
-    assert_printed(cases[i].text);
+    refuse(cases[i].code, cases[i].arguments, cases[i].text);
   }
   assert_false(cov_file_exists(in_base("r"))); /* nothing was written */
 }
@@ -176,15 +183,12 @@ static void a_used_run_directory_is_gone_on_with_or_refused(void **state) {
   const char *automatic = "--dry-run data.dir=data run.dir=used run.peers=2";
   assert_int_equal(launch(never), 0); /* it ended before its first ledger: nothing would be lost */
   put("used/peers/1/ledger", "");
-  assert_int_equal(launch(never), 2);
-  assert_printed("this run directory already holds a run (stopped) and run.resume is never");
+  refuse(2, never, "this run directory already holds a run (stopped) and run.resume is never");
   assert_int_equal(launch(automatic), 0);
   put("used/run.yaml", "run:\n  peers: 2\nsync:\n  topk: 16\n");
-  assert_int_equal(launch(automatic), 9);
-  assert_printed("holds a run with other settings: sync.topk is 64 here and 16 at ");
+  refuse(9, automatic, "holds a run with other settings: sync.topk is 64 here and 16 at ");
   put("used/run.yaml", "run:\n  peers: 3\n");
-  assert_int_equal(launch(automatic), 9);
-  assert_printed("run.peers is 2 here and 3 at ");
+  refuse(9, automatic, "run.peers is 2 here and 3 at ");
   put("used/run.yaml", "run:\n  peers: 2\nlog:\n  level: debug\n"); /* not what peers must share */
   assert_int_equal(launch(automatic), 0);
 }
@@ -194,11 +198,10 @@ static void a_locked_run_directory_is_refused(void **state) {
   assert_ok(cov_dir_make(in_base("busy")));
   int fd = open(in_base("busy/lock"), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
   assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
-  assert_int_equal(launch("--dry-run data.dir=data run.dir=busy"), 2);
-  assert_printed("busy is in use by another 'covenant launch': wait");
+  refuse(2, "--dry-run data.dir=data run.dir=busy", "busy is in use by another 'covenant launch': wait");
   assert_int_equal(pwrite(fd, "4242 otherhost\n", 15, 0), 15);
-  assert_int_equal(launch("--dry-run data.dir=data run.dir=busy"), 2);
-  assert_printed("busy is in use by another 'covenant launch' (process 4242 on host otherhost): wait");
+  refuse(2, "--dry-run data.dir=data run.dir=busy",
+         "busy is in use by another 'covenant launch' (process 4242 on host otherhost): wait");
   close(fd);
   assert_int_equal(launch("--dry-run data.dir=data run.dir=busy"), 0);
 }
@@ -242,16 +245,13 @@ static void damaged_data_are_found_before_the_start(void **state) {
   snprintf(command, sizeof command, "cd '%s' && rm -rf hurt && cp -r data hurt && truncate -s -7 hurt/train-00000.npy",
            base_folder);
   assert_int_equal(system(command), 0);
-  assert_int_equal(launch("data.dir=hurt run.dir=h run.peers=2"), 3);
-  assert_printed("hurt/train-00000.npy");
+  refuse(3, "data.dir=hurt run.dir=h run.peers=2", "hurt/train-00000.npy");
   assert_printed("it was cut off or changed");
   assert_int_equal(unlink(in_base("hurt/train-00000.npy")), 0);
-  assert_int_equal(launch("data.dir=hurt run.dir=h run.peers=2"), 3);
-  assert_printed("hurt/train-00000.npy");
+  refuse(3, "data.dir=hurt run.dir=h run.peers=2", "hurt/train-00000.npy");
   snprintf(command, sizeof command, "cd '%s' && cp data/heldout-00000.npy hurt/train-00000.npy", base_folder);
   assert_int_equal(system(command), 0);
-  assert_int_equal(launch("data.dir=hurt run.dir=h run.peers=2"), 3);
-  assert_printed("hurt/train-00000.npy");
+  refuse(3, "data.dir=hurt run.dir=h run.peers=2", "hurt/train-00000.npy");
   assert_false(cov_file_exists(in_base("h")));
 }
 
