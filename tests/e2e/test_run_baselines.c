@@ -1,8 +1,10 @@
 /* covenant-test: timeout=300
  * Whole runs with the strategies that SparseLoCo is compared with: all peers end in the same bits, other ones than
  * SparseLoCo's; momentum survives a resume with another number of sync ranks. */
+#include <math.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "run.h"
 #include "support.h"
 
@@ -37,6 +39,25 @@ static void each_strategy_ends_in_bits_of_its_own(void **state) {
   }
 }
 
+/* The page's comparison is one peer of four ranks with the batch of four peers, whatever its base says. It averages its
+ * own parameters, so one rank that takes the whole batch has the same losses up to the order of its sums. */
+static void data_parallel_adamw_is_one_peer(void **state) {
+  (void)state;
+  const char *file = test_source("configs/sweeps/baselines/adamw.yaml");
+  double loss[6];
+  char log[400];
+  launch("adamw", (const char *const[]){"-c", file, "run.eval_ranks=0", NULL}, "done");
+  assert_int_equal((int)test_run_metric(&run, -1, "peers_in"), 1);
+  assert_int_equal((int)test_run_metric(&run, -1, "tokens"),
+                   6 * 4 * 16 * 31); /* rounds, steps, sequences, predictions */
+  snprintf(log, sizeof log, "%s/logs/peer-0-train-3.log", run.dir);
+  assert_true(cov_file_exists(log));
+  for (int r = 0; r < 6; r++) loss[r] = test_run_metric(&run, r, "loss");
+  assert_true(loss[5] < loss[0] - 0.1);
+  launch("one-rank", (const char *const[]){"-c", file, "run.ranks_per_peer=1", "run.eval_ranks=0", NULL}, "done");
+  for (int r = 0; r < 6; r++) assert_true(fabs(test_run_metric(&run, r, "loss") - loss[r]) < 1e-3);
+}
+
 static void momentum_survives_a_resume(void **state) {
   (void)state;
   char straight[65], resumed[65];
@@ -68,6 +89,7 @@ static void demo_without_inner_steps_survives_a_resume(void **state) {
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(each_strategy_ends_in_bits_of_its_own),
+      cmocka_unit_test(data_parallel_adamw_is_one_peer),
       cmocka_unit_test(momentum_survives_a_resume),
       cmocka_unit_test(demo_without_inner_steps_survives_a_resume),
   };
