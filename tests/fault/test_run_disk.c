@@ -126,7 +126,18 @@ static void the_disk_is_read_only(void **state) {
   test_run_start(&run, "read-only", (const char *const[]){dir_setting, "checkpoint.every_rounds=2", NULL});
   assert_int_equal(test_run_wait(&run), 0);
   assert_string_equal(test_run_state(&run), "stopped");
-  assert_true(log_says("Read-only file system"));
+  int warned = test_run_count(&run, "warn: ");
+  assert_in_range(warned, 1, 3); /* of rounds 2, 4 and 6; one is skipped while the one before is still being tried */
+  for (int round = 2; round <= 6; round += 2) {
+    char text[64];
+    snprintf(text, sizeof text, "warn: no checkpoint of round %d at peer ", round);
+    assert_in_range(test_run_count(&run, text), round == 6, 1);
+  }
+  assert_int_equal(test_run_count(&run, "warn: no checkpoint of round "), warned);
+  assert_int_equal(test_run_count(&run, "stopped: "), 1);
+  assert_int_equal(test_run_count(&run, "but the final checkpoint could not be written"), 1);
+  assert_int_equal(test_run_count(&run, "Read-only file system"), warned + 1); /* each with the reason, and launch */
+  assert_int_equal(test_run_count(&run, "error: "), 0);
   change_disk(0, "size=64m");
   test_run_start(&run, "read-only", (const char *const[]){dir_setting, "checkpoint.every_rounds=2", NULL});
   assert_int_equal(test_run_wait(&run), 0);
@@ -142,11 +153,18 @@ static void the_run_directory_is_full(void **state) {
   change_disk(0, "size=100k");
   test_run_start(&run, "disk/run", (const char *const[]){"exchange.link_timeout=8s", NULL});
   int code = test_run_wait(&run);
+  assert_int_equal(test_run_count(&run, "/disk/run failed: "), 1); /* the last line, of launch */
   if (code == 5) {
     assert_string_equal(test_run_state(&run), "running"); /* nobody could write how it ended */
-  } else { /* the programs could not, and when they had gone there was room for the line of launch */
+    assert_int_equal(test_run_count(&run, "/disk/run/STATE: No space left on device. Make room, then the same launch"),
+                     1);
+  } else { /* when some of the programs had gone there was room for the line of another, or of launch */
     assert_int_equal(code, 6);
     assert_string_equal(test_run_state(&run), "failed");
+    assert_int_equal(test_run_count(&run, "Make room"), 0);
+    assert_int_equal(test_run_count(&run, "failed: no program said how the run ended") +
+                         test_run_count(&run, "/disk/run failed: round "),
+                     1);
   }
   change_disk(0, "size=64m");
   snprintf(command, sizeof command, "'%s/covenant' ledger verify '%s'/peers/*/ledger >/dev/null",
