@@ -95,9 +95,10 @@ typedef struct {
 
   /** y[R,F] = silu(gate) * up, silu(z) = z / (1 + exp(-z)). */
   int (*swiglu_forward)(const cov_place *p, void *y, const void *gate, const void *up, int64_t n);
-  /** dgate, dup from dy; dgate may be the same buffer as gate, dup as up. */
-  int (*swiglu_backward)(const cov_place *p, void *dgate, void *dup, const void *dy, const void *gate, const void *up,
-                         int64_t n);
+  /** dgate, dup from dy; and y again, the bits of the forward pass, so that nobody has to keep it. dgate may be the
+   * same buffer as gate, dup as up, y as dy. */
+  int (*swiglu_backward)(const cov_place *p, void *dgate, void *dup, void *y, const void *dy, const void *gate,
+                         const void *up, int64_t n);
 
   /** Softmax cross-entropy of logits[R,V]. dlogits[R,V] = gradient times grad_scale; NULL: the loss only. In f32
    *  dlogits may be the buffer of the logits; otherwise what that holds afterwards is undefined. targets[r] < 0:

@@ -11,7 +11,7 @@ enum { GRAIN_ELEMS = 16384 };
 
 typedef struct {
   cov_dtype dtype;
-  void *y, *z;
+  void *y, *z, *w;
   const void *a, *b, *c;
 } arrays;
 
@@ -34,14 +34,15 @@ static void swiglu_backward(void *context, int64_t begin, int64_t end, int slot)
   const arrays *x = context;
   const cov_dtype t = x->dtype;
   (void)slot;
-  covi_typed(t)->swiglu_backward(covi_at(t, x->y, begin), covi_at(t, x->z, begin), covi_at_const(t, x->a, begin),
-                                 covi_at_const(t, x->b, begin), covi_at_const(t, x->c, begin), end - begin);
+  covi_typed(t)->swiglu_backward(covi_at(t, x->y, begin), covi_at(t, x->z, begin), covi_at(t, x->w, begin),
+                                 covi_at_const(t, x->a, begin), covi_at_const(t, x->b, begin),
+                                 covi_at_const(t, x->c, begin), end - begin);
 }
 
-int covi_cpu_swiglu_backward(const cov_place *p, void *dgate, void *dup, const void *dy, const void *gate,
+int covi_cpu_swiglu_backward(const cov_place *p, void *dgate, void *dup, void *y, const void *dy, const void *gate,
                              const void *up, int64_t n) {
   if (!covi_place_ok(p)) return -1;
-  arrays x = {.dtype = p->dtype, .y = dgate, .z = dup, .a = dy, .b = gate, .c = up};
+  arrays x = {.dtype = p->dtype, .y = dgate, .z = dup, .w = y, .a = dy, .b = gate, .c = up};
   covi_parallel(p->threads, n, GRAIN_ELEMS, swiglu_backward, &x);
   return 0;
 }

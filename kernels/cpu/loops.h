@@ -32,7 +32,7 @@ typedef struct {
 typedef struct {
   void (*add)(void *y, const void *x, int64_t n);
   void (*swiglu_forward)(void *y, const void *gate, const void *up, int64_t n);
-  void (*swiglu_backward)(void *dgate, void *dup, const void *dy, const void *gate, const void *up, int64_t n);
+  void (*swiglu_backward)(void *dgate, void *dup, void *y, const void *dy, const void *gate, const void *up, int64_t n);
 
   /** r may be NULL. */
   void (*rmsnorm_forward)(void *y, float *rstd, void *x, const void *r, const float *g, int64_t rows, int64_t D,

@@ -15,7 +15,7 @@ int covi_ref_swiglu_forward(const cov_place *p, void *y, const void *gate, const
 }
 
 /* silu'(z) = s + z s (1 - s) with s = 1 / (1 + exp(-z)). */
-int covi_ref_swiglu_backward(const cov_place *p, void *dgate, void *dup, const void *dy, const void *gate,
+int covi_ref_swiglu_backward(const cov_place *p, void *dgate, void *dup, void *y, const void *dy, const void *gate,
                              const void *up, int64_t n) {
   if (!covi_place_ok(p)) return -1;
   for (int64_t i = 0; i < n; i++) {
@@ -23,6 +23,7 @@ int covi_ref_swiglu_backward(const cov_place *p, void *dgate, void *dup, const v
     double s = 1 / (1 + exp(-z));
     put(p->dtype, dgate, i, d * u * (s + z * s * (1 - s)));
     put(p->dtype, dup, i, d * z * s);
+    put(p->dtype, y, i, z / (1 + exp(-z)) * u);
   }
   return 0;
 }

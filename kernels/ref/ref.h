@@ -34,7 +34,7 @@ int covi_ref_attention_backward(const cov_place *p, void *dq, void *dk, void *dv
                                 int64_t H, int64_t K, int64_t E, int64_t ldq, int64_t ldk, int64_t ldv);
 int64_t covi_ref_attention_scratch_bytes(int threads, int64_t T, int64_t D, int64_t E);
 int covi_ref_swiglu_forward(const cov_place *p, void *y, const void *gate, const void *up, int64_t n);
-int covi_ref_swiglu_backward(const cov_place *p, void *dgate, void *dup, const void *dy, const void *gate,
+int covi_ref_swiglu_backward(const cov_place *p, void *dgate, void *dup, void *y, const void *dy, const void *gate,
                              const void *up, int64_t n);
 int covi_ref_cross_entropy(const cov_place *p, void *dlogits, float *logits, const int32_t *targets, int64_t R,
                            int64_t V, float grad_scale, double *loss_sum, int64_t *count);

@@ -43,7 +43,6 @@ static void take_state(cov_llama *m, covi_layer_state *s) {
   take_elems(m, R * D, &s->middle);
   take_elems(m, R * F, &s->gate);
   take_elems(m, R * F, &s->up);
-  take_elems(m, R * F, &s->hidden);
 }
 
 static void take_gradients(cov_llama *m) {
@@ -55,7 +54,6 @@ static void take_gradients(cov_llama *m) {
     take_floats(m, R * c->dim, &m->d_stream);
     take_elems(m, R * c->dim, &m->d_branch);
   }
-  take_elems(m, R * c->ffn, &m->d_hidden);
   take_elems(m, R * c->heads * c->head_dim, &m->d_attention);
   take_elems(m, R * m->qkv_width, &m->d_qkv);
   if (m->place.dtype == COV_F32) {
@@ -102,6 +100,7 @@ static cov_status take_all(cov_llama *m) {
   for (int64_t i = 0; i < m->n_x; i++) take_elems(m, R * c->dim, m->x ? &m->x[i] : &unused);
   covi_layer_state nowhere;
   for (int64_t i = 0; i < m->n_state; i++) take_state(m, m->state ? &m->state[i] : &nowhere);
+  take_elems(m, R * c->ffn, &m->hidden);
   float *unused_floats;
   if (m->place.dtype != COV_F32) take_floats(m, R * c->dim, &m->stream);
   for (int64_t i = 0; i < m->n_stream_at; i++) {

@@ -22,7 +22,6 @@ typedef struct {
   float *lse;                        /* [B, H, T] */
   void *middle;                      /* [R, D] x + wo·attention */
   void *gate, *up;                   /* [R, F]; the backward pass overwrites them with their gradients */
-  void *hidden;                      /* [R, F] silu(gate) * up */
 } covi_layer_state;
 
 /* A linear map with weights [n, k]; n = 0: part of another. */
@@ -77,7 +76,7 @@ struct cov_llama {
   float *d_stream;         /* [R, D] the same in f32, and a branch's part of it; neither exists in f32 */
   void *d_branch;
   void *d_norm;      /* [R, D] gradient behind a norm */
-  void *d_hidden;    /* [R, F] */
+  void *hidden;      /* [R, F] silu(gate) * up of one layer; in the backward pass its gradient, then itself again */
   void *d_attention; /* [R, H E] */
   void *d_qkv;       /* [R, W] */
 

@@ -83,14 +83,28 @@ static cov_status linear(const covi_pass *p, const cov_llama_unit *u, int tensor
   return COV_OK;
 }
 
-/* From dy[R, n]: dx[R, k] = dy · weight, or added if `add`; and dweight[n, k] += dy^T · x. */
-static cov_status linear_backward(const covi_pass *p, const cov_llama_unit *u, int tensor, void *dx, int add,
-                                  const void *dy, int64_t ldy, const void *x) {
+/* dweight[n, k] += dy[R, n]^T · x[R, k] */
+static cov_status weight_backward(const covi_pass *p, const cov_llama_unit *u, int tensor, const void *dy, int64_t ldy,
+                                  const void *x) {
   const cov_llama *m = p->m;
   const linear_map l = layer_map(m, u, tensor, COV_LINEAR_INPUT_GRADIENT);
   RUN(m, linear_weight_gradient, l.gradient, dy, ldy, x, l.map.k, p->R, l.map.n, l.map.k);
+  return COV_OK;
+}
+
+/* dx[R, k] = dy[R, n] · weight, or added if `add` */
+static cov_status input_backward(const covi_pass *p, const cov_llama_unit *u, int tensor, void *dx, int add,
+                                 const void *dy, int64_t ldy) {
+  const cov_llama *m = p->m;
+  const linear_map l = layer_map(m, u, tensor, COV_LINEAR_INPUT_GRADIENT);
   RUN(m, linear_input_gradient, dx, l.map.k, add, dy, ldy, l.weight, p->R, l.map.n, l.map.k);
   return COV_OK;
+}
+
+static cov_status linear_backward(const covi_pass *p, const cov_llama_unit *u, int tensor, void *dx, int add,
+                                  const void *dy, int64_t ldy, const void *x) {
+  COV_TRY(weight_backward(p, u, tensor, dy, ldy, x));
+  return input_backward(p, u, tensor, dx, add, dy, ldy);
 }
 
 /* ---- forward ---- */
@@ -133,8 +147,8 @@ static cov_status attention_forward(const covi_pass *p, const cov_llama_unit *u,
   return linear(p, u, WO, s->middle, D, s->attention_out);
 }
 
-/* Up to silu(gate) * up: what the backward pass needs of the feed-forward half. */
-static cov_status hidden_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, const void *x) {
+/* Up to gate and up: what the backward pass needs of the feed-forward half. */
+static cov_status gates_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, const void *x) {
   const cov_llama *m = p->m;
   const int64_t D = m->config.dim, F = m->config.ffn;
   const float *gain = u->theta + covi_llama_layer_offset(m, FFN_NORM);
@@ -144,9 +158,14 @@ static cov_status hidden_forward(const covi_pass *p, const cov_llama_unit *u, co
   }
   RUN(m, rmsnorm_forward, s->ffn_input, s->ffn_rstd, s->middle, x, gain, p->R, D, (float)m->config.norm_eps);
   COV_TRY(linear(p, u, W1, s->gate, F, s->ffn_input));
-  COV_TRY(linear(p, u, W3, s->up, F, s->ffn_input));
-  RUN(m, swiglu_forward, s->hidden, s->gate, s->up, p->R * F);
-  return COV_OK;
+  return linear(p, u, W3, s->up, F, s->ffn_input);
+}
+
+/* y[R, D] = the feed-forward half's part of the residual stream */
+static cov_status hidden_forward(const covi_pass *p, const cov_llama_unit *u, const covi_layer_state *s, void *y) {
+  const cov_llama *m = p->m;
+  RUN(m, swiglu_forward, m->hidden, s->gate, s->up, p->R * m->config.ffn);
+  return linear(p, u, W2, y, m->config.dim, m->hidden);
 }
 
 static covi_layer_state *state_of(const cov_llama *m, int64_t l, int keep) {
@@ -191,8 +210,8 @@ cov_status covi_llama_forward(const covi_pass *p, int keep) {
     COV_TRY(covi_llama_prepare_layer(m, &u, COV_LINEAR_FORWARD));
     COV_TRY(attention_forward(p, &u, s, x, more));
     if (keep && m->n_stream_at > 0) memcpy(m->stream_at[l], m->stream, stream_bytes(p));
-    COV_TRY(hidden_forward(p, &u, s, x));
-    COV_TRY(linear(p, &u, W2, m->x[keep ? l + 1 : 0], m->config.dim, s->hidden)); /* over the input, if not kept */
+    COV_TRY(gates_forward(p, &u, s, x));
+    COV_TRY(hidden_forward(p, &u, s, m->x[keep ? l + 1 : 0])); /* over the input, if not kept */
     COV_TRY(close_unit(p, &u));
     more = s->middle;
   }
@@ -285,8 +304,9 @@ static cov_status norm_backward(const covi_pass *p, float *d_gain, const void *x
 static cov_status ffn_backward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s) {
   const cov_llama *m = p->m;
   const int64_t R = p->R, D = m->config.dim, F = m->config.ffn, gain = covi_llama_layer_offset(m, FFN_NORM);
-  COV_TRY(linear_backward(p, u, W2, m->d_hidden, 0, m->d_x, D, s->hidden));
-  RUN(m, swiglu_backward, s->gate, s->up, m->d_hidden, s->gate, s->up, R * F);
+  COV_TRY(input_backward(p, u, W2, m->hidden, 0, m->d_x, D));
+  RUN(m, swiglu_backward, s->gate, s->up, m->hidden, m->hidden, s->gate, s->up, R * F);
+  COV_TRY(weight_backward(p, u, W2, m->d_x, D, m->hidden));
   COV_TRY(linear_backward(p, u, W1, m->d_norm, 0, s->gate, F, s->ffn_input));
   COV_TRY(linear_backward(p, u, W3, m->d_norm, 1, s->up, F, s->ffn_input));
   return norm_backward(p, u->grad + gain, s->middle, u->theta + gain, s->ffn_rstd);
@@ -344,7 +364,7 @@ cov_status covi_llama_backward(const covi_pass *p) {
       COV_TRY(covi_llama_prepare_layer(m, &u, COV_LINEAR_FORWARD));
       COV_TRY(attention_forward(p, &u, s, m->x[l], NULL)); /* x[l] is complete since the forward pass */
       if (m->stream) memcpy(m->stream, m->stream_at[l], stream_bytes(p));
-      COV_TRY(hidden_forward(p, &u, s, m->x[l]));
+      COV_TRY(gates_forward(p, &u, s, m->x[l]));
     }
     COV_TRY(covi_llama_prepare_layer(m, &u, COV_LINEAR_INPUT_GRADIENT));
     COV_TRY(ffn_backward(p, &u, s));

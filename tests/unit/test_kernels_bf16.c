@@ -108,11 +108,13 @@ static void check_streams(void) {
     assert_int_equal(ref->swiglu_forward(&p.ref, y.half, gate.half, up.half, n), 0);
     assert_int_equal(cpu->swiglu_forward(&p.cpu, y.fast, gate.fast, up.fast, n), 0);
     check_array("swiglu_forward", &y, 1.0, 1e-6);
-    assert_int_equal(ref->swiglu_backward(&p.f32, gate.wide, up.wide, dy.wide, gate.wide, up.wide, n), 0);
-    assert_int_equal(ref->swiglu_backward(&p.ref, gate.half, up.half, dy.half, gate.half, up.half, n), 0);
-    assert_int_equal(cpu->swiglu_backward(&p.cpu, gate.fast, up.fast, dy.fast, gate.fast, up.fast, n), 0);
+    assert_int_equal(ref->swiglu_backward(&p.f32, gate.wide, up.wide, dy.wide, dy.wide, gate.wide, up.wide, n), 0);
+    assert_int_equal(ref->swiglu_backward(&p.ref, gate.half, up.half, dy.half, dy.half, gate.half, up.half, n), 0);
+    assert_int_equal(cpu->swiglu_backward(&p.cpu, gate.fast, up.fast, dy.fast, dy.fast, gate.fast, up.fast, n), 0);
     check_array("swiglu_backward gate", &gate, 1.0, 2e-6);
     check_array("swiglu_backward up", &up, 1.0, 1e-6);
+    check_array("swiglu_backward y", &dy, 1.0, 1e-6);
+    assert_memory_equal(dy.fast, y.fast, (size_t)n * sizeof *y.fast); /* in place of dy: what the forward pass made */
     array x = array_create(n, 5), to = array_create(n, 6);
     assert_int_equal(ref->add(&p.f32, to.wide, x.wide, n), 0);
     assert_int_equal(ref->add(&p.ref, to.half, x.half, n), 0);

@@ -49,12 +49,15 @@ static void check_swiglu(void) {
     assert_int_equal(ref->swiglu_forward(&p, want, gate, up, n), 0);
     check_close("swiglu_forward", y, want, n, 1.0, 1e-6);
     float *dgate = buffer_copy(gate, n), *dup = buffer_copy(up, n), *want_up = buffer_random(n, 6);
-    assert_int_equal(cpu->swiglu_backward(&p, dgate, dup, dy, dgate, dup, n), 0); /* in place */
-    assert_int_equal(ref->swiglu_backward(&p, want, want_up, dy, gate, up, n), 0);
+    float *again = buffer_copy(dy, n), *want_y = buffer_random(n, 7);
+    assert_int_equal(cpu->swiglu_backward(&p, dgate, dup, again, again, dgate, dup, n), 0); /* in place */
+    check_same("swiglu_backward y", again, y, n);
+    assert_int_equal(ref->swiglu_backward(&p, want, want_up, want_y, dy, gate, up, n), 0);
+    check_close("swiglu_backward y", again, want_y, n, 1.0, 1e-6);
     check_close("swiglu_backward gate", dgate, want, n, 1.0, 2e-6);
     check_close("swiglu_backward up", dup, want_up, n, 1.0, 1e-6);
-    float *all[] = {gate, up, dy, y, want, dgate, dup, want_up};
-    for (int i = 0; i < 8; i++) buffer_release(all[i]);
+    float *all[] = {gate, up, dy, y, want, dgate, dup, want_up, again, want_y};
+    for (int i = 0; i < 10; i++) buffer_release(all[i]);
   }
   place_destroy(&p);
 }

@@ -86,12 +86,12 @@ static void test_swiglu(void **state) {
   c.y = buffer_random(N, 3);
   c.dy = buffer_random(N, 4);
   for (int i = 0; i < N; i++) c.gate[i] *= 4.0f;
-  float *dgate = buffer_random(N, 5), *dup = buffer_random(N, 6);
-  assert_int_equal(cov_ops_ref()->swiglu_backward(&c.p, dgate, dup, c.dy, c.gate, c.up, N), 0);
+  float *dgate = buffer_random(N, 5), *dup = buffer_random(N, 6), *y = buffer_random(N, 7);
+  assert_int_equal(cov_ops_ref()->swiglu_backward(&c.p, dgate, dup, y, c.dy, c.gate, c.up, N), 0);
   check_slopes("swiglu dgate", glu_loss, &c, c.gate, dgate, N);
   check_slopes("swiglu dup", glu_loss, &c, c.up, dup, N);
-  float *all[] = {c.gate, c.up, c.y, c.dy, dgate, dup};
-  for (int i = 0; i < 6; i++) buffer_release(all[i]);
+  float *all[] = {c.gate, c.up, c.y, c.dy, dgate, dup, y};
+  for (int i = 0; i < 7; i++) buffer_release(all[i]);
   place_destroy(&c.p);
 }
 

@@ -37,7 +37,7 @@ void COVI_TYPED(covi_add)(void *y, const void *x, int64_t n);
 void COVI_TYPED(covi_narrow)(void *y, const float *x, int64_t n);
 void COVI_TYPED(covi_add_wide)(float *y, const void *x, int64_t n);
 void COVI_TYPED(covi_swiglu_forward)(void *y, const void *gate, const void *up, int64_t n);
-void COVI_TYPED(covi_swiglu_backward)(void *dgate, void *dup, const void *dy, const void *gate, const void *up,
+void COVI_TYPED(covi_swiglu_backward)(void *dgate, void *dup, void *y, const void *dy, const void *gate, const void *up,
                                       int64_t n);
 void COVI_TYPED(covi_rmsnorm_forward)(void *y, float *rstd, void *x, const void *r, const float *g, int64_t rows,
                                       int64_t D, float eps);

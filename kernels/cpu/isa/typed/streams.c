@@ -57,10 +57,10 @@ void COVI_TYPED(covi_swiglu_forward)(void *y_, const void *gate_, const void *up
   }
 }
 
-/* silu'(z) = s (1 + z (1 - s)) */
-void COVI_TYPED(covi_swiglu_backward)(void *dgate_, void *dup_, const void *dy_, const void *gate_, const void *up_,
-                                      int64_t n) {
-  elem *dgate = dgate_, *dup = dup_;
+/* silu'(z) = s (1 + z (1 - s)). y by the operations of the forward pass, in their order. */
+void COVI_TYPED(covi_swiglu_backward)(void *dgate_, void *dup_, void *y_, const void *dy_, const void *gate_,
+                                      const void *up_, int64_t n) {
+  elem *dgate = dgate_, *dup = dup_, *y = y_;
   const elem *dy = dy_, *gate = gate_, *up = up_;
   float z[CHUNK] = {0}, u[CHUNK] = {0}, d[CHUNK] = {0};
   for (int64_t begin = 0; begin < n; begin += CHUNK) {
@@ -70,10 +70,12 @@ void COVI_TYPED(covi_swiglu_backward)(void *dgate_, void *dup_, const void *dy_,
     widen_chunk(d, dy + begin, m);
     for (int64_t i = 0; i < m; i += LANES) {
       const vec one = vec_set(1.0f), g = vec_load(z + i), s = sigmoid(g), ds = vec_mul(vec_load(d + i), s);
+      vec_store(d + i, vec_mul(vec_mul(g, s), vec_load(u + i)));
       vec_store(z + i, vec_mul(vec_mul(ds, vec_load(u + i)), vec_fma(g, vec_sub(one, s), one)));
       vec_store(u + i, vec_mul(ds, g));
     }
     narrow_chunk(dgate + begin, z, m);
     narrow_chunk(dup + begin, u, m);
+    narrow_chunk(y + begin, d, m);
   }
 }
