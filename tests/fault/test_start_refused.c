@@ -121,7 +121,7 @@ static void a_data_folder_that_is_not_whole_is_named(void **state) {
   } cases[] = {{"gone", "rm gone/train-00000.npy", "gone/train-00000.npy is missing, but listed in the manifest", 3},
                {"cut", "truncate -s -100 cut/train-00000.npy", "cut/train-00000.npy", 3},
                {"words", "sed -i '/^tokenizer:/ s/hash: \"..../hash: \"0000/' words/manifest.yaml",
-                "the tokenizer is not the one ", 9}};
+                "the tokenizer bytes is not the one in ", 9}};
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
     char command[1024], extra[320];
     snprintf(command, sizeof command, "cd '%s' && cp -r data %s && %s && ! diff -rq data %s >/dev/null", run.folder,
