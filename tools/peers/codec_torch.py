@@ -2,9 +2,13 @@
 """The original's codec in PyTorch beside ours, on the same CPU, with the same threads, in turns.
 
 What is timed on the PyTorch side are the operators of templar as protocol 3 describes them, eager, in place where the
-original is: compress (error feedback, chunks, top-k, 4-bin quantiser, 12-bit packing, residual) and aggregate (unpacking,
-dequantising, median-norm clip, mean over senders, outer step). Ours also writes, digests and hashes: see `bench codec`.
-The tensors are those of configs/presets/bench-codec.yaml. Needs PyTorch (pip install torch).
+original is. compress: error feedback, chunks, top-k, 4-bin quantiser, 12-bit packing, and the residual, for which the
+original unpacks its own payload and scatters it as it would that of a peer (e - decode(decompress(payload)), 3.2).
+aggregate: unpacking, dequantising, median-norm clip, mean over senders, norm and mean of the result (its fingerprint),
+look for what is not finite, outer step (3.9). Ours also writes, digests and hashes: see `bench codec`.
+Beside them `short`, which the original is not: the residual from the indices at hand with a plain scatter, no
+fingerprint, no look for what is not finite. The tensors are those of configs/presets/bench-codec.yaml. Needs PyTorch
+(pip install torch), so run it with the Python of an environment that has it.
 
 usage: tools/peers/codec_torch.py [--covenant build/cpu/bin/covenant] [--threads 1] [--turns 5] [--peers 8]
 prints one JSON object: medians of parameters a second by time and by processor time, and the ratios of ours to PyTorch's.
@@ -80,7 +84,12 @@ def dequantise(code, shift, lookup):
     return lookup[code.long()] + shift
 
 
-def compress(theta, theta_end, feedback):
+def scatter_mean(like, index, value):
+    """Dense chunks: at each position the mean of what was sent for it."""
+    return torch.zeros(like).scatter_reduce_(-1, index, value, reduce="mean", include_self=False)
+
+
+def compress(theta, theta_end, feedback, short=False):
     """One peer, all tensors; feedback moves. The payload: packed indices, codes, shift, lookup a tensor."""
     payload = []
     for t, end, e in zip(theta, theta_end, feedback):
@@ -93,14 +102,18 @@ def compress(theta, theta_end, feedback):
         value = torch.gather(c, -1, index)
         code, shift, lookup = quantise(value)
         packed = pack12(index)
-        sent = torch.zeros_like(c).scatter_(-1, index, dequantise(code, shift, lookup))
+        if short:
+            sent = torch.zeros_like(c).scatter_(-1, index, dequantise(code, shift, lookup))
+        else:
+            sent = scatter_mean(c.shape, unpack12(packed, code.shape), dequantise(code, shift, lookup))
         e.sub_(unchunk(sent, e.shape))
         payload.append((packed, code, shift, lookup))
     return payload
 
 
-def aggregate(theta, payloads):
-    """Mean over senders with median-norm clip, and the outer step."""
+def aggregate(theta, payloads, short=False):
+    """Mean over senders with median-norm clip, and the outer step. Returns the fingerprint."""
+    fingerprint = []
     for i, t in enumerate(theta):
         indices, values = [], []
         for p in payloads:
@@ -111,9 +124,13 @@ def aggregate(theta, payloads):
         median = norms.sort().values[(len(values) - 1) // 2]
         values = [v * torch.clamp(median / (n + 1e-8), max=1.0) for v, n in zip(values, norms)]
         index, value = torch.cat(indices, dim=-1), torch.cat(values, dim=-1)
-        dense = torch.zeros(chunk(t).shape)
-        dense.scatter_reduce_(-1, index, value, reduce="mean", include_self=False)
-        t.sub_(unchunk(dense, t.shape), alpha=ALPHA)
+        direction = unchunk(scatter_mean(chunk(t).shape, index, value), t.shape)
+        if not short:
+            fingerprint.append((direction.norm().item(), direction.mean().item()))
+            if not torch.isfinite(direction).all():
+                continue
+        t.sub_(direction, alpha=ALPHA)
+    return fingerprint
 
 
 def timed(work):
@@ -150,6 +167,7 @@ def main():
         end = [t - 1e-3 * torch.randn_like(t) for t in theta]
         payloads.append(compress(theta, end, feedback))
     compress(theta, end, feedback)  # warm
+    aggregate(theta, payloads)
     ours, peer = {}, {}
     for turn in range(args.turns):
         row = covenant(args)
@@ -159,19 +177,21 @@ def main():
                     "aggregate_params_per_cpu_s", "encode_of_bound", "encode_of_bound_cpu"):
             ours.setdefault(key, []).append(row[key])
         for _ in range(3):
-            _, wall, cpu = timed(lambda: compress(theta, end, feedback))
-            peer.setdefault("encode_params_per_s", []).append(n / wall)
-            peer.setdefault("encode_params_per_cpu_s", []).append(n / cpu)
-            _, wall, cpu = timed(lambda: aggregate(theta, payloads))
-            peer.setdefault("aggregate_params_per_s", []).append(n / wall)
-            peer.setdefault("aggregate_params_per_cpu_s", []).append(n / cpu)
+            for prefix, short in (("", False), ("short_", True)):
+                _, wall, cpu = timed(lambda: compress(theta, end, feedback, short))
+                peer.setdefault(prefix + "encode_params_per_s", []).append(n / wall)
+                peer.setdefault(prefix + "encode_params_per_cpu_s", []).append(n / cpu)
+                _, wall, cpu = timed(lambda: aggregate(theta, payloads, short))
+                peer.setdefault(prefix + "aggregate_params_per_s", []).append(n / wall)
+                peer.setdefault(prefix + "aggregate_params_per_cpu_s", []).append(n / cpu)
         print(f"turn {turn + 1}/{args.turns}", file=sys.stderr)
     out = {"torch": torch.__version__, "threads": args.threads, "peers": args.peers, "params": n}
     for key, values in ours.items():
         out[key] = statistics.median(values)
     for key, values in peer.items():
         out["torch_" + key] = statistics.median(values)
-        out["ratio_" + key.replace("_params_per_s", "").replace("_params_per_cpu_s", "_cpu")] = out[key] / out["torch_" + key]
+        name = key.replace("_params_per_s", "").replace("_params_per_cpu_s", "_cpu")
+        out["ratio_" + name] = out[key.removeprefix("short_")] / out["torch_" + key]
     print(json.dumps({k: round(v, 4) if isinstance(v, float) and v < 1000 else round(v) if isinstance(v, float) else v
                       for k, v in out.items()}))
 
