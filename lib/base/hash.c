@@ -15,8 +15,11 @@ static const uint8_t sigma[10][16] = {
     {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0}};
 
 static uint64_t load64(const uint8_t *p) {
-  uint64_t x = 0;
-  for (int i = 7; i >= 0; i--) x = x << 8 | p[i];
+  uint64_t x;
+  memcpy(&x, p, sizeof x);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+  x = __builtin_bswap64(x);
+#endif
   return x;
 }
 
@@ -43,6 +46,7 @@ static void compress(cov_blake2b *s, const uint8_t block[128], int last) {
   v[12] ^= s->count[0];
   v[13] ^= s->count[1];
   if (last) v[14] = ~v[14];
+#pragma GCC unroll 12 /* so that the order of the words is known where they are fetched: two thirds of the time */
   for (int r = 0; r < 12; r++) {
     const uint8_t *p = sigma[r % 10];
     mix(v, 0, 4, 8, 12, m[p[0]], m[p[1]]);
@@ -77,6 +81,10 @@ void cov_blake2b_add(cov_blake2b *s, const void *data, size_t bytes) {
       count_bytes(s, 128);
       compress(s, s->block, 0);
       s->block_used = 0;
+    }
+    for (; s->block_used == 0 && bytes > 128; p += 128, bytes -= 128) { /* whole blocks from where they lie */
+      count_bytes(s, 128);
+      compress(s, p, 0);
     }
     size_t n = 128 - s->block_used;
     if (n > bytes) n = bytes;

@@ -132,10 +132,50 @@ static inline uint32_t take_code(const covi_code_model *m, uint32_t *state, covi
   return code;
 }
 
+/* a where `condition` is 1, 0 where it is 0. */
+static inline uint32_t where(int condition, uint32_t a) {
+  return a & (0u - (uint32_t)condition);
+}
+
+/* next_coded for one state, at most four codes, and 2 n bytes that may be read. Each code waits for the one before it
+ * and cannot be guessed, so nothing is decided by a jump (compilers make some of `?:`) but the rare next word, and the
+ * state behind code 0 is multiplied out together with the differences between neighbouring codes, of which those up to
+ * the code count: it waits for one multiplication, and for no search. */
+static void next_few(covi_code_reader *r, int n, uint8_t *code) {
+  const covi_code_model *m = r->model;
+  uint32_t from[4], freq[4];
+  for (int b = 0; b < 4; b++) { /* codes that do not exist begin behind all parts */
+    from[b] = b < m->bins ? m->start[b] : PARTS;
+    freq[b] = b < m->bins ? (uint32_t)(m->start[b + 1] - m->start[b]) : 0;
+  }
+  const uint32_t freq0 = freq[0], from1 = from[1], from2 = from[2], from3 = from[3];
+  const uint32_t more1 = freq[1] - freq[0], more2 = freq[2] - freq[1], more3 = freq[3] - freq[2];
+  const uint32_t length1 = from[1] - from[0], length2 = from[2] - from[1], length3 = from[3] - from[2];
+  const uint8_t *at = r->words.at;
+  uint32_t x = r->state[0];
+  for (int i = 0; i < n; i++) {
+    uint32_t part = covi_rans_part(x, COVI_CODE_BITS), high = x >> COVI_CODE_BITS;
+    int is1 = part >= from1, is2 = part >= from2, is3 = part >= from3;
+    code[i] = (uint8_t)(is1 + is2 + is3);
+    x = freq0 * high + part + where(is1, more1 * high - length1) +
+        (where(is2, more2 * high - length2) + where(is3, more3 * high - length3));
+    if (__builtin_expect(x < COVI_RANS_START, 0)) {
+      x = x << 16 | at[0] | (uint32_t)at[1] << 8;
+      at += 2;
+    }
+  }
+  r->state[0] = x;
+  r->words.at = at;
+}
+
 static int next_coded(covi_code_reader *r, int n, uint8_t *code) {
   const covi_code_model *m = r->model;
   covi_rans_words words = r->words;
   int i = 0;
+  if (m->lanes == 1 && m->bins <= 4 && words.end - words.at >= 2 * n + 2 && !words.overrun) {
+    next_few(r, n, code);
+    return 1;
+  }
   if (m->lanes == COVI_LANES_MOST && n % COVI_LANES_MOST == 0) {
     uint32_t a = r->state[0], b = r->state[1], c = r->state[2], d = r->state[3];
     for (; i < n; i += COVI_LANES_MOST) {

@@ -128,6 +128,20 @@ static cov_status check_indices(const char *name, const cov_grid_tensor *gt, int
                       (long long)band);
 }
 
+/* counts[b] += how many of the n codes are b. Of few bins one after the other: a counter that is raised again and again
+ * waits for itself, comparisons do not. */
+static void count_codes(const uint8_t *code, int n, int bins, int64_t *counts) {
+  if (bins > 4) {
+    for (int i = 0; i < n; i++) counts[code[i]]++;
+    return;
+  }
+  for (int b = 0; b < bins; b++) {
+    int found = 0;
+    for (int i = 0; i < n; i++) found += code[i] == b;
+    counts[b] += found;
+  }
+}
+
 /* Codes of one band: below bins, added to counts. */
 static cov_status check_codes(const char *name, const cov_grid_tensor *gt, int64_t band, const covi_code_model *model,
                               int64_t *counts, const uint8_t **at, const uint8_t *end) {
@@ -136,7 +150,7 @@ static cov_status check_codes(const char *name, const cov_grid_tensor *gt, int64
   int good = covi_code_open(&r, model, gt->X * gt->k, *at, end);
   for (int64_t x = 0; x < gt->X && good; x++) {
     good = covi_code_next(&r, gt->k, code);
-    for (int i = 0; i < gt->k && good; i++) counts[code[i]]++;
+    if (good) count_codes(code, gt->k, model->bins, counts);
   }
   *at = good ? covi_code_close(&r) : NULL;
   return *at ? COV_OK
