@@ -26,6 +26,8 @@ typedef struct {
   _Alignas(64) float value[COVI_CHAIN_CODES_MAX * COVI_CHAINS_MAX]; /* of the same: entry j of payload l at 8 j + l */
   _Alignas(64) float sum[COV_CHUNK_ELEMS_MAX + COVI_LANES_MAX];
   _Alignas(64) uint16_t count[COV_CHUNK_ELEMS_MAX + COVI_LANES_MAX];
+  int n_shared; /* positions of the chunk that several payloads have sent, in any order, each once */
+  uint16_t shared[COV_CHUNK_ELEMS_MAX + 1];
 } outer_slot;
 
 /* What all threads share. */
@@ -118,6 +120,29 @@ static void prepare_tensor(outer_slot *w, int t, int64_t first) {
   for (int i = 0; i < s->n_set; i += COVI_CHAINS_MAX) prepare_chains(w, t, i);
 }
 
+/* One entry more at a position. It is shared from its second one on; until then it is only written where the next one
+ * will be, because whether it is would be hard to guess. */
+static inline void add_entry(outer_slot *w, int at, float value) {
+  uint16_t before = w->count[at];
+  w->sum[at] = w->sum[at] + value;
+  w->count[at] = (uint16_t)(before + 1);
+  w->shared[w->n_shared] = (uint16_t)at;
+  w->n_shared += before == 1;
+}
+
+/* Sums to means: one payload's entry is its own mean. A chunk most of whose positions are shared is gone through as it
+ * lies, which compilers make vectors of. */
+static void divide_shared(outer_slot *w, int n) {
+  if (w->n_shared > n / 8) {
+    for (int i = 0; i < n; i++) w->sum[i] = w->sum[i] / (float)(w->count[i] > 0 ? w->count[i] : 1);
+  } else {
+    for (int j = 0; j < w->n_shared; j++) {
+      int at = w->shared[j];
+      w->sum[at] = w->sum[at] / (float)w->count[at];
+    }
+  }
+}
+
 /* Add payload i's next chunk. Its own positions differ, so only payloads, in ascending order, meet in a sum. */
 static void sum_payload(outer_slot *w, int i, int k) {
   int bins = w->sweep->set[i]->head.bins;
@@ -127,18 +152,14 @@ static void sum_payload(outer_slot *w, int i, int k) {
     cov_payload_reader_values(&w->reader[i], index, value);
     for (int j = 0; j < k; j++) {
       float clipped = (float)(w->clip.factor[i] * (double)value[j]);
-      w->sum[index[j]] = w->sum[index[j]] + clipped;
-      w->count[index[j]]++;
+      add_entry(w, index[j], clipped);
     }
     return;
   }
   const float *entry = w->entry + i * bins;
   uint8_t code[COV_CHUNK_ELEMS_MAX];
   cov_payload_reader_codes(&w->reader[i], index, code);
-  for (int j = 0; j < k; j++) {
-    w->sum[index[j]] = w->sum[index[j]] + entry[code[j]];
-    w->count[index[j]]++;
-  }
+  for (int j = 0; j < k; j++) add_entry(w, index[j], entry[code[j]]);
 }
 
 /* Nesterov's step: every position moves, also where nothing was sent. `velocity` is laid out as theta. */
@@ -148,10 +169,7 @@ static uint32_t step_momentum(const covi_step *s, float *velocity, float mu) {
     int64_t at = i / s->w * s->row_elems + i % s->w;
     uint32_t magnitude = cov_float_bits(s->theta[at]) & COV_MAGNITUDE_MASK;
     float mean = 0;
-    if (s->count[i] > 0) {
-      float divisor = (float)(s->mean.divisor > 0 ? s->mean.divisor : s->count[i]);
-      mean = s->sum[i] / divisor;
-    }
+    if (s->count[i] > 0) mean = s->mean.divisor > 0 ? s->sum[i] / (float)s->mean.divisor : s->sum[i];
     float kept = mu * velocity[at];
     velocity[at] = kept + mean;
     float ahead = mu * velocity[at];
@@ -172,11 +190,7 @@ static void sum_chains(outer_slot *w, int first, int k) {
   covi_chains *chains = w->chains + first / COVI_CHAINS_MAX;
   cov_payload_reader_entries(&w->reader[first], chains->n, chains, w->value);
   for (int l = 0; l < chains->n; l++) {
-    for (int j = 0; j < k; j++) {
-      int at = w->index[l][j];
-      w->sum[at] = w->sum[at] + w->value[j * COVI_CHAINS_MAX + l];
-      w->count[at]++;
-    }
+    for (int j = 0; j < k; j++) add_entry(w, w->index[l][j], w->value[j * COVI_CHAINS_MAX + l]);
   }
 }
 
@@ -187,9 +201,10 @@ static void fetch_rows(const covi_step *s, int64_t ahead, int from, int to) {
   }
 }
 
-/* The next chunk of every payload. */
+/* The next chunk of every payload; sums are means afterwards, unless the divisor is the same everywhere. */
 static void sum_all(outer_slot *w, const covi_step *step, int64_t ahead, int k) {
   int n_set = w->sweep->n_set, chained = 0;
+  w->n_shared = 0;
   for (int i = 0; i < n_set; i++) {
     fetch_rows(step, ahead, step->h * i / n_set, step->h * (i + 1) / n_set);
     if (i % COVI_CHAINS_MAX == 0) chained = w->chains[i / COVI_CHAINS_MAX].n;
@@ -201,6 +216,7 @@ static void sum_all(outer_slot *w, const covi_step *step, int64_t ahead, int k) 
     cov_payload_reader_indices(&w->reader[i], w->index[l]);
     if (l + 1 == chained) sum_chains(w, i - l, k);
   }
+  if (w->mean.divisor == 0) divide_shared(w, step->h * step->w);
 }
 
 static uint32_t step_bands(outer_slot *w, int t, int64_t first, int64_t end) {

@@ -21,12 +21,24 @@ static uint64_t key_of(uint64_t seed, uint64_t i) {
   return z | 1;
 }
 
-static uint64_t elem_keys[2][COVI_HASH_BLOCK_ELEMS];
+enum { PAIRED = 16 }; /* elements of the widest vector */
+
+/* pair_keys are for vectors of sixteen elements taken as eight 64-bit lanes, each an element at an even place and the
+ * one behind it, x + 2^32 y. Of each sixteen the first eight are the keys a of the even places, the others b - 2^32 a
+ * with the key b of the odd one: modulo 2^64, a (x + 2^32 y) + (b - 2^32 a) y = a x + b y, and no lane has to be
+ * widened. */
+static uint64_t elem_keys[2][COVI_HASH_BLOCK_ELEMS], pair_keys[2][COVI_HASH_BLOCK_ELEMS];
 static pthread_once_t elem_keys_once = PTHREAD_ONCE_INIT;
 
 static void fill_elem_keys(void) {
   for (int lane = 0; lane < 2; lane++) {
     for (int i = 0; i < COVI_HASH_BLOCK_ELEMS; i++) elem_keys[lane][i] = key_of(elem_seed[lane], (uint64_t)i);
+    for (int i = 0; i < COVI_HASH_BLOCK_ELEMS; i += 2) {
+      uint64_t even = elem_keys[lane][i], odd = elem_keys[lane][i + 1];
+      uint64_t *pair = pair_keys[lane] + i / PAIRED * PAIRED + i % PAIRED / 2;
+      pair[0] = even;
+      pair[PAIRED / 2] = odd - (even << 32);
+    }
   }
 }
 
@@ -38,7 +50,8 @@ void covi_block_keys(int64_t n, uint64_t (*block_key)[2]) {
 
 void covi_leaf_open(covi_leaf *leaf, const uint64_t (*block_key)[2]) {
   (void)pthread_once(&elem_keys_once, fill_elem_keys);
-  *leaf = (covi_leaf){.key = {elem_keys[0], elem_keys[1]}, .block_key = block_key};
+  *leaf = (covi_leaf){
+      .key = {elem_keys[0], elem_keys[1]}, .pair_key = {pair_keys[0], pair_keys[1]}, .block_key = block_key};
 }
 
 void covi_leaf_close(const covi_leaf *leaf, uint8_t *bytes) {

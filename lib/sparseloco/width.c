@@ -4,15 +4,17 @@
 #include <stddef.h>
 #include <string.h>
 
-enum { WIDTHS = 3 };
+enum { WIDTHS = 4 };
 
 /* The tables that this processor can run, widest first. */
 static int list_usable(const covi_width *usable[WIDTHS]) {
   int n = 0;
 #ifdef COVI_X86
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("popcnt"))
+      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("popcnt")) {
+    if (__builtin_cpu_supports("avx512vbmi2")) usable[n++] = &covi_width_vbmi2;
     usable[n++] = &covi_width_avx512;
+  }
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi") && __builtin_cpu_supports("popcnt"))
     usable[n++] = &covi_width_avx2;
 #endif

@@ -39,7 +39,7 @@ typedef struct {
 /* How sums become steps. */
 typedef struct {
   float alpha;
-  int divisor; /* R of the paper's mean; 0: divide each position by its own count */
+  int divisor; /* R of the paper's mean; 0: sums have been divided, each by its own count */
 } covi_mean;
 
 enum { COVI_HASH_BLOCK_ELEMS = 4096 };
@@ -47,6 +47,7 @@ enum { COVI_HASH_BLOCK_ELEMS = 4096 };
 /* The state hash of a band, fed in any order (docs/numerics.md, 6; leaf.h). */
 typedef struct {
   const uint64_t *key[2];         /* of the elements of a block */
+  const uint64_t *pair_key[2];    /* the same for products of two elements at once (state_hash.c) */
   const uint64_t (*block_key)[2]; /* of the blocks of the band */
   uint64_t sum[2][COVI_HASH_LANES];
 } covi_leaf;
@@ -58,7 +59,7 @@ typedef struct {
   int64_t row_elems;
   int64_t first; /* of its elements, in the band */
   int h, w;
-  float *sum;      /* [h * w] of the payloads; 0 afterwards */
+  float *sum;      /* [h * w] of the payloads, +0 where there are none; +0 afterwards */
   uint16_t *count; /* [h * w] payloads at a position; 0 afterwards */
   covi_mean mean;
   covi_leaf *leaf; /* NULL: no hash */
@@ -90,7 +91,7 @@ typedef struct {
 } covi_chains;
 
 typedef struct {
-  const char *name; /* "plain", "avx2", "avx512" */
+  const char *name; /* "plain", "avx2", "avx512", "avx512vbmi2" */
 
   /** Largest magnitude bits of x[n], infinities and NaN included; 0 for n = 0. */
   uint32_t (*largest)(const float *x, int64_t n);
@@ -115,8 +116,9 @@ typedef struct {
   void (*count)(const float *v, const uint8_t *code, int64_t n, int exponent, int bins, int64_t *counts, int64_t *sums);
 
   /** The Rice reader's usual chunk, 64 indices with 5 low bits (rice.h): low bits from byte `low` on, quotients from
-   * bit *unary_bit of `unary` on, which moves behind them. Returns 0 if they do not end within `limit` <= 4096 bits;
-   * the caller compares index[63] with the chunk's size. NULL: the reader's own loop. */
+   * bit *unary_bit of `unary` on, which moves behind them. Returns 0 if they do not end within `limit` <= 192 bits
+   * (what 64 ascending indices below 4096 need); the caller compares index[63] with the chunk's size. NULL: the
+   * reader's own loop. */
   int (*rice_64)(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
 
   /** The values of the next n codes of each chain, n a multiple of 4: value[8 i + l] is that of code i of chain l.
@@ -128,13 +130,16 @@ typedef struct {
   void (*hash)(const float *x, int64_t n, const uint64_t *const key[2], const uint64_t block[2],
                uint64_t sum[2][COVI_HASH_LANES]);
 
-  /** out = fl(theta - fl(alpha * fl(sum / divisor))) where count > 0, else theta; the result into the leaf. Returns the
-   *  largest magnitude bits of theta. */
+  /** out = fl(theta - fl(alpha * D)) where count > 0, else theta, with D = fl(sum / divisor), or sum if divisor is 0;
+   * the result into the leaf. Returns the largest magnitude bits of theta. */
   uint32_t (*step)(const covi_step *step);
 } covi_width;
 
 /* The tables; take them through covi_width_get. */
-extern const covi_width covi_width_plain, covi_width_avx2, covi_width_avx512;
+extern const covi_width covi_width_plain, covi_width_avx2, covi_width_avx512, covi_width_vbmi2;
+/* Two ways to read indices, for the two tables of sixteen lanes. */
+int covi_rice_64_avx512(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
+int covi_rice_64_vbmi2(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
 /* Chains fill a vector of eight: the wider table has nothing wider to offer. */
 void covi_chains_avx2(covi_chains *chains, int n, float *value);
 
@@ -210,6 +215,7 @@ static inline void covi_leaf_add(const covi_width *width, covi_leaf *leaf, const
 #define COVI_X86    1
 #define COVI_AVX2   __attribute__((target("avx2,bmi,popcnt")))
 #define COVI_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,bmi,popcnt")))
+#define COVI_VBMI2  __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vbmi2,bmi,popcnt")))
 #endif
 
 #endif

@@ -3,6 +3,7 @@
 
 #ifdef COVI_X86
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 #include "sparseloco/bits.h"
@@ -209,38 +210,30 @@ COVI_AVX2 static void avx2_hash(const float *x, int64_t n, const uint64_t *const
   }
 }
 
-/* Eight elements: their next values; sums and counts are cleared. */
-COVI_AVX2 static inline __m256 step_eight(__m256 theta, float *sum, uint16_t *count, __m256 alpha, int divisor) {
-  const __m256i one = _mm256_set1_epi32(1);
-  __m256i counts = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)count));
-  __m256 touched = _mm256_castsi256_ps(_mm256_cmpgt_epi32(counts, _mm256_setzero_si256()));
+/* Where nothing was sent D is +0 and, with an alpha that is not negative, so is alpha D: theta - 0 has the bits of
+ * theta, and nobody needs to know where that is. */
+COVI_AVX2 static inline __m256 step_eight(__m256 theta, const float *sum, __m256 alpha, int divisor) {
   __m256 direction = _mm256_loadu_ps(sum);
-  if (divisor > 0) {
-    direction = _mm256_div_ps(direction, _mm256_set1_ps((float)divisor));
-  } else if (_mm256_movemask_epi8(_mm256_cmpgt_epi32(counts, one)) != 0) {
-    /* a division by 1 is none, and most have one sender; where there is none the quotient is not used */
-    direction = _mm256_div_ps(direction, _mm256_cvtepi32_ps(_mm256_max_epi32(counts, one)));
-  }
-  _mm256_storeu_ps(sum, _mm256_setzero_ps());
-  _mm_storeu_si128((__m128i *)count, _mm_setzero_si128());
-  return _mm256_blendv_ps(theta, _mm256_sub_ps(theta, _mm256_mul_ps(alpha, direction)), touched);
+  if (divisor > 0) direction = _mm256_div_ps(direction, _mm256_set1_ps((float)divisor));
+  return _mm256_sub_ps(theta, _mm256_mul_ps(alpha, direction));
 }
 
 COVI_AVX2 static uint32_t avx2_step(const covi_step *s) {
   const __m256 alpha = _mm256_set1_ps(s->mean.alpha);
   __m256i largest = _mm256_setzero_si256();
-  if (s->w % LANES != 0) return covi_width_plain.step(s);
+  if (s->w % LANES != 0 || signbit(s->mean.alpha)) return covi_width_plain.step(s);
   for (int r = 0; r < s->h; r++) {
     const float *theta = s->theta + r * s->row_elems;
-    float *out = s->out + r * s->row_elems;
+    float *out = s->out + r * s->row_elems, *sum = s->sum + r * s->w;
     for (int i = 0; i < s->w; i += LANES) {
       __m256 x = _mm256_loadu_ps(theta + i);
-      int at = r * s->w + i;
       largest = _mm256_max_epi32(largest, magnitude_of(x));
-      _mm256_storeu_ps(out + i, step_eight(x, s->sum + at, s->count + at, alpha, s->mean.divisor));
+      _mm256_storeu_ps(out + i, step_eight(x, sum + i, alpha, s->mean.divisor));
     }
     if (s->leaf) covi_leaf_add(&covi_width_avx2, s->leaf, out, s->first + r * s->row_elems, s->w);
   }
+  memset(s->sum, 0, (size_t)(s->h * s->w) * sizeof *s->sum);
+  memset(s->count, 0, (size_t)(s->h * s->w) * sizeof *s->count);
   return highest_lane(largest);
 }
 

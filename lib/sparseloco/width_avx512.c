@@ -3,6 +3,7 @@
 
 #ifdef COVI_X86
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 #include "sparseloco/bits.h"
@@ -289,35 +290,22 @@ COVI_AVX512 static void avx512_hash(const float *x, int64_t n, const uint64_t *c
   for (int l = 0; l < 2; l++) _mm512_storeu_si512(sum[l], total[l]);
 }
 
-/* sum / count where the count is above 1, else sum. With r the float nearest to 1 / c and q = fl(sum r), q + r (sum - c
- * q), the remainder exact and the last operation rounded once, is the correctly rounded quotient: for every significand
- * and all c <= 15 (tried one by one). That holds while nothing is subnormal or overflows; what is not surely so is
- * divided. A division takes as long as all the rest of a step, and whether one of sixteen elements needs it is hard to
- * guess. */
-COVI_AVX512 static inline __m512 mean_of_senders(__m512 sum, __m512i count) {
-  const __m512 reciprocals = _mm512_setr_ps(0, 1, 1.0f / 2, 1.0f / 3, 1.0f / 4, 1.0f / 5, 1.0f / 6, 1.0f / 7, 1.0f / 8,
-                                            1.0f / 9, 1.0f / 10, 1.0f / 11, 1.0f / 12, 1.0f / 13, 1.0f / 14, 1.0f / 15);
-  const __m512i least = _mm512_set1_epi32(0x20000000), range = _mm512_set1_epi32(0x50000000); /* 2^-63 .. 2^97 */
-  __m512 divisor = _mm512_cvtepi32_ps(count), r = _mm512_permutexvar_ps(count, reciprocals);
-  __mmask16 shared = _mm512_cmpgt_epu32_mask(count, _mm512_set1_epi32(1));
-  __mmask16 odd = _mm512_mask_cmpge_epu32_mask(shared, _mm512_sub_epi32(magnitude_of(sum), least), range) |
-                  _mm512_cmpgt_epu32_mask(count, _mm512_set1_epi32(15));
-  if (odd) return _mm512_mask_div_ps(sum, shared, sum, divisor);
-  __m512 q = _mm512_mul_ps(sum, r);
-  return _mm512_mask_mov_ps(sum, shared, _mm512_fmadd_ps(_mm512_fnmadd_ps(q, divisor, sum), r, q));
+/* Sixteen elements: their next values; sums are cleared. Where nothing was sent D is +0 and, with an alpha that is not
+ * negative, so is alpha D: theta - 0 has the bits of theta, and nobody needs to know where that is. */
+COVI_AVX512 static inline __m512 step_sixteen(__m512 theta, float *sum, __mmask16 lanes, __m512 alpha, int divisor) {
+  __m512 direction = _mm512_maskz_loadu_ps(lanes, sum);
+  if (divisor > 0) direction = _mm512_div_ps(direction, _mm512_set1_ps((float)divisor));
+  _mm512_mask_storeu_ps(sum, lanes, _mm512_setzero_ps());
+  return _mm512_sub_ps(theta, _mm512_mul_ps(alpha, direction));
 }
 
-/* Sixteen elements: their next values; sums and counts are cleared. */
-COVI_AVX512 static inline __m512 step_sixteen(__m512 theta, float *sum, uint16_t *count, __mmask16 lanes, __m512 alpha,
-                                              int divisor) {
-  __m512i counts = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(lanes, count));
-  __mmask16 touched = _mm512_test_epi32_mask(counts, counts);
-  __m512 direction = _mm512_maskz_loadu_ps(lanes, sum);
-  if (divisor > 0) direction = _mm512_maskz_div_ps(touched, direction, _mm512_set1_ps((float)divisor));
-  else direction = mean_of_senders(direction, counts);
-  _mm512_mask_storeu_ps(sum, lanes, _mm512_setzero_ps());
-  _mm256_mask_storeu_epi16(count, lanes, _mm256_setzero_si256());
-  return _mm512_mask_sub_ps(theta, touched, theta, _mm512_mul_ps(alpha, direction));
+/* part[l] += bits of sixteen elements times their keys, two in a 64-bit lane (covi_leaf.pair_key). */
+COVI_AVX512 static inline void hash_pairs(__m512i bits, const uint64_t *key0, const uint64_t *key1, __m512i part[2]) {
+  __m512i odd = _mm512_srli_epi64(bits, 32);
+  part[0] = _mm512_add_epi64(part[0], _mm512_mullo_epi64(bits, _mm512_loadu_si512(key0)));
+  part[1] = _mm512_add_epi64(part[1], _mm512_mullo_epi64(bits, _mm512_loadu_si512(key1)));
+  part[0] = _mm512_add_epi64(part[0], _mm512_mullo_epi64(odd, _mm512_loadu_si512(key0 + 8)));
+  part[1] = _mm512_add_epi64(part[1], _mm512_mullo_epi64(odd, _mm512_loadu_si512(key1 + 8)));
 }
 
 /* Rows of 64 in step with the blocks of the hash: everything in registers. */
@@ -331,28 +319,27 @@ COVI_AVX512 static inline uint32_t step_64(const covi_step *s, int hashed) {
     const float *theta = c.theta + r * c.row_elems;
     float *out = c.out + r * c.row_elems;
     int64_t first = c.first + r * c.row_elems, at = first % COVI_HASH_BLOCK_ELEMS;
-    const uint64_t *key0 = hashed ? leaf.key[0] + at : NULL, *key1 = hashed ? leaf.key[1] + at : NULL;
+    const uint64_t *key0 = hashed ? leaf.pair_key[0] + at : NULL, *key1 = hashed ? leaf.pair_key[1] + at : NULL;
     __m512i part[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     for (int i = 0; i < 64; i += LANES) {
       __m512 x = _mm512_loadu_ps(theta + i);
       largest = _mm512_max_epu32(largest, magnitude_of(x));
-      x = step_sixteen(x, c.sum + r * 64 + i, c.count + r * 64 + i, 0xFFFF, alpha, c.mean.divisor);
+      x = step_sixteen(x, c.sum + r * 64 + i, 0xFFFF, alpha, c.mean.divisor);
       _mm512_storeu_ps(out + i, x);
-      if (!hashed) continue;
-      __m512i bits = _mm512_castps_si512(x);
-      hash_eight(_mm512_castsi512_si256(bits), key0 + i, key1 + i, part);
-      hash_eight(_mm512_extracti64x4_epi64(bits, 1), key0 + i + 8, key1 + i + 8, part);
+      if (hashed) hash_pairs(_mm512_castps_si512(x), key0 + i, key1 + i, part);
     }
     if (hashed) hash_block(part, leaf.block_key[first / COVI_HASH_BLOCK_ELEMS], total);
   }
   for (int l = 0; hashed && l < 2; l++)
     _mm512_storeu_si512(c.leaf->sum[l], _mm512_add_epi64(_mm512_loadu_si512(c.leaf->sum[l]), total[l]));
+  memset(c.count, 0, (size_t)c.h * 64 * sizeof *c.count);
   return _mm512_reduce_max_epu32(largest);
 }
 
 COVI_AVX512 static uint32_t avx512_step(const covi_step *s) {
   const __m512 alpha = _mm512_set1_ps(s->mean.alpha);
   __m512i largest = _mm512_setzero_si512();
+  if (signbit(s->mean.alpha)) return covi_width_plain.step(s);
   if (s->w == 64 && s->row_elems % 64 == 0 && s->first % 64 == 0) return s->leaf ? step_64(s, 1) : step_64(s, 0);
   for (int r = 0; r < s->h; r++) {
     const float *theta = s->theta + r * s->row_elems;
@@ -361,89 +348,25 @@ COVI_AVX512 static uint32_t avx512_step(const covi_step *s) {
       __mmask16 lanes = lanes_of(s->w - i);
       __m512 x = _mm512_maskz_loadu_ps(lanes, theta + i);
       largest = _mm512_max_epu32(largest, magnitude_of(x));
-      int at = r * s->w + i;
-      _mm512_mask_storeu_ps(out + i, lanes, step_sixteen(x, s->sum + at, s->count + at, lanes, alpha, s->mean.divisor));
+      x = step_sixteen(x, s->sum + r * s->w + i, lanes, alpha, s->mean.divisor);
+      _mm512_mask_storeu_ps(out + i, lanes, x);
     }
     if (s->leaf) covi_leaf_add(&covi_width_avx512, s->leaf, out, s->first + r * s->row_elems, s->w);
   }
+  memset(s->count, 0, (size_t)(s->h * s->w) * sizeof *s->count);
   return _mm512_reduce_max_epu32(largest);
 }
 
-COVI_AVX512 static inline __m512i lane_numbers(void) {
-  return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-}
-
-/* Places of the first 64 ones; 0 if they are not within `limit` bits. place[64 + LANES]. */
-COVI_AVX512 static inline int find_ones(const uint8_t *stream, uint64_t first_bit, uint64_t limit, uint32_t *place) {
-  int n = 0;
-  for (uint64_t at = 0; n < 64;) {
-    if (at >= limit) return 0;
-    uint64_t bit = first_bit + at, word = covi_load64(stream + bit / 8) >> bit % 8;
-    for (uint32_t part = 0; part < 64 && n < 64; part += LANES) {
-      __mmask16 ones = (__mmask16)(word >> part);
-      __m512i here = _mm512_add_epi32(_mm512_set1_epi32((int)((uint32_t)at + part)), lane_numbers());
-      _mm512_storeu_si512(place + n, _mm512_maskz_compress_epi32(ones, here));
-      n += __builtin_popcount(ones);
-    }
-    at += 64 - bit % 8;
+/* The tables differ in how they read indices. */
+#define TABLE(label, rice)                                                                                         \
+  {                                                                                                                \
+    .name = label, .largest = avx512_largest, .feedback = avx512_feedback, .collect = avx512_collect,              \
+    .pick = avx512_pick, .moments = avx512_moments, .codes = avx512_codes, .count = avx512_count, .rice_64 = rice, \
+    .chains = covi_chains_avx2, .hash = avx512_hash, .step = avx512_step,                                          \
   }
-  return place[63] < limit;
-}
 
-/* Sixteen values of 5 bits, one after the other from bit 0 of `at`: two bytes that hold each, shifted into place. */
-COVI_AVX512 static inline __m512i five_bits(const uint8_t *at) {
-#define BYTES(e) (((5 * (e)) / 8 + 1) << 8 | (5 * (e)) / 8 | (int)0x80800000)
-  const __m512i window =
-      _mm512_setr_epi32(BYTES(0), BYTES(1), BYTES(2), BYTES(3), BYTES(4), BYTES(5), BYTES(6), BYTES(7), BYTES(8),
-                        BYTES(9), BYTES(10), BYTES(11), BYTES(12), BYTES(13), BYTES(14), BYTES(15));
-#undef BYTES
-  const __m512i shift =
-      _mm512_and_si512(_mm512_mullo_epi32(lane_numbers(), _mm512_set1_epi32(5)), _mm512_set1_epi32(7));
-  __m128i bytes = _mm_maskz_loadu_epi8(0x3FF, at); /* ten: no byte behind the last one is read */
-  __m512i pairs = _mm512_shuffle_epi8(_mm512_broadcast_i32x4(bytes), window);
-  return _mm512_and_si512(_mm512_srlv_epi32(pairs, shift), _mm512_set1_epi32(31));
-}
-
-/* Each lane plus all below it. */
-COVI_AVX512 static inline __m512i running_sum(__m512i x) {
-  const __m512i zero = _mm512_setzero_si512();
-  x = _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 15));
-  x = _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 14));
-  x = _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 12));
-  return _mm512_add_epi32(x, _mm512_alignr_epi32(x, zero, 8));
-}
-
-COVI_AVX512 static int avx512_rice_64(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit,
-                                      uint16_t *index) {
-  uint32_t place[64 + LANES];
-  if (!find_ones(unary, *unary_bit, limit, place)) return 0;
-  *unary_bit += place[63] + 1;
-  __m512i carry = _mm512_setzero_si512();
-  for (int j = 0; j < 4; j++) {
-    __m512i number = _mm512_add_epi32(lane_numbers(), _mm512_set1_epi32(LANES * j));
-    __m512i quotients = _mm512_sub_epi32(_mm512_loadu_si512(place + LANES * j), number);
-    __m512i lows = _mm512_add_epi32(carry, running_sum(five_bits(low + 10 * j)));
-    carry = _mm512_permutexvar_epi32(_mm512_set1_epi32(15), lows);
-    __m512i at = _mm512_add_epi32(_mm512_add_epi32(_mm512_slli_epi32(quotients, 5), lows), number);
-    _mm256_storeu_si256((__m256i *)(index + LANES * j), _mm512_cvtepi32_epi16(at));
-  }
-  return 1;
-}
-
-const covi_width covi_width_avx512 = {
-    .name = "avx512",
-    .largest = avx512_largest,
-    .feedback = avx512_feedback,
-    .collect = avx512_collect,
-    .pick = avx512_pick,
-    .moments = avx512_moments,
-    .codes = avx512_codes,
-    .count = avx512_count,
-    .rice_64 = avx512_rice_64,
-    .chains = covi_chains_avx2,
-    .hash = avx512_hash,
-    .step = avx512_step,
-};
+const covi_width covi_width_avx512 = TABLE("avx512", covi_rice_64_avx512);
+const covi_width covi_width_vbmi2 = TABLE("avx512vbmi2", covi_rice_64_vbmi2);
 #else
 typedef int covi_no_avx512;
 #endif

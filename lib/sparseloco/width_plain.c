@@ -123,8 +123,7 @@ static uint32_t plain_step(const covi_step *s) {
     for (int i = 0; i < s->w; i++) {
       float next = theta[i];
       if (count[i] > 0) {
-        float divisor = (float)(s->mean.divisor > 0 ? s->mean.divisor : count[i]);
-        float direction = sum[i] / divisor;
+        float direction = s->mean.divisor > 0 ? sum[i] / (float)s->mean.divisor : sum[i];
         float step = s->mean.alpha * direction;
         next = theta[i] - step;
       }
