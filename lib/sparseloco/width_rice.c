@@ -31,7 +31,7 @@ COVI_AVX512 static inline int find_ones(const uint8_t *stream, uint64_t first_bi
   return place[63] < limit;
 }
 
-#define FOUR(n) n, (n) + 1, (n) + 2, (n) + 3
+#define FOUR(n)    n, (n) + 1, (n) + 2, (n) + 3
 #define SIXTEEN(n) FOUR(n), FOUR((n) + 4), FOUR((n) + 8), FOUR((n) + 12)
 static const _Alignas(64) uint8_t byte_numbers[64] = {SIXTEEN(0), SIXTEEN(16), SIXTEEN(32), SIXTEEN(48)};
 #undef SIXTEEN
@@ -108,8 +108,7 @@ COVI_VBMI2 int covi_rice_64_vbmi2(const uint8_t *low, const uint8_t *unary, uint
   __m512i places[4];
   if (!find_ones_192(unary, *unary_bit, limit, place)) return 0;
   *unary_bit += (uint64_t)place[63] + 1;
-  for (int j = 0; j < 4; j++)
-    places[j] = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(place + LANES * j)));
+  for (int j = 0; j < 4; j++) places[j] = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(place + LANES * j)));
   join(places, low, index);
   return 1;
 }
