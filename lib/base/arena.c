@@ -26,8 +26,8 @@ cov_status cov_arena_open(cov_arena *arena, cov_space space, cov_mem_tag tag, si
   void *p;
   *arena = (cov_arena){0};
   COV_TRY(cov_mem_alloc(space, tag, bytes, &p));
-  *arena = (cov_arena){.base = p, .bytes = bytes};
-  ASAN_POISON_MEMORY_REGION(arena->base, bytes);
+  *arena = (cov_arena){.base = p, .bytes = bytes, .watched = !cov_mem_is_planned(p)};
+  if (arena->watched) ASAN_POISON_MEMORY_REGION(arena->base, bytes);
   return COV_OK;
 }
 
@@ -36,12 +36,12 @@ void *cov_arena_take(cov_arena *arena, size_t bytes) {
   COV_ASSERT(arena->base && room <= arena->bytes - arena->used);
   void *piece = arena->base + arena->used;
   arena->used += room;
-  ASAN_UNPOISON_MEMORY_REGION(piece, bytes);
+  if (arena->watched) ASAN_UNPOISON_MEMORY_REGION(piece, bytes);
   return piece;
 }
 
 void cov_arena_close(cov_arena *arena) {
-  if (arena->base) ASAN_UNPOISON_MEMORY_REGION(arena->base, arena->bytes);
+  if (arena->watched) ASAN_UNPOISON_MEMORY_REGION(arena->base, arena->bytes);
   cov_mem_free(arena->base);
   *arena = (cov_arena){0};
 }

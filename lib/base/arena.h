@@ -13,6 +13,7 @@
 typedef struct {
   unsigned char *base; /* NULL: closed */
   size_t bytes, used;
+  int watched; /* AddressSanitizer is told of the pieces; not of a planned block, whose shadow would take real memory */
 } cov_arena;
 
 /** Bytes that a piece of `bytes` takes of an arena. */

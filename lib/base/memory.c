@@ -108,6 +108,13 @@ cov_status cov_mem_alloc(cov_space space, cov_mem_tag tag, size_t bytes, void **
   return COV_OK;
 }
 
+int cov_mem_is_planned(const void *block) {
+  block_head head;
+  memcpy(&head, (const char *)block - HEAD_BYTES, sizeof head);
+  COV_ASSERT(head.magic == block_magic);
+  return head.mapped_bytes != 0;
+}
+
 cov_status cov_mem_array(cov_space space, cov_mem_tag tag, size_t count, size_t item_bytes, void **out) {
   *out = NULL;
   if (item_bytes && count > SIZE_MAX / item_bytes) {

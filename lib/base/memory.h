@@ -76,6 +76,8 @@ typedef struct {
  *  by page, but code that plans should not. They are freed as others are, before the end. Plans do not nest. */
 void cov_mem_plan_begin(cov_mem_plan *plan);
 void cov_mem_plan_end(void);
+/** 1: a block of cov_mem_alloc (its pointer) without memory behind it. */
+int cov_mem_is_planned(const void *block);
 
 /** Memory that this process may still take without being killed or made to swap: the least of what the kernel thinks
  *  available and what the limits of its control groups leave; 0 if nothing can be read. */
