@@ -16,6 +16,7 @@
 #include "data/stats.h"
 #include "report/event_line.h"
 #include "report/metrics.h"
+#include "report/plot.h"
 #include "report/state.h"
 
 enum { PATH_BYTES = 1024, HASH_BYTES = COV_HASH_TEXT };
@@ -154,12 +155,9 @@ static int64_t below_since(const cov_csv *eval, double floor) {
 /* ---- printing ---- */
 
 static void print_grouped(int64_t n) {
-  char digits[32];
-  int length = snprintf(digits, sizeof digits, "%" PRId64, n);
-  for (int i = 0; i < length; i++) {
-    if (i && (length - i) % 3 == 0 && digits[i - 1] != '-') putchar(',');
-    putchar(digits[i]);
-  }
+  char text[32];
+  cov_plot_grouped(n, text);
+  fputs(text, stdout);
 }
 
 static void print_run(const summary *s) {

@@ -99,6 +99,13 @@ static void write_number(const char *name, double v, const char *unit, FILE *out
   write_figure(name, text, out);
 }
 
+static void write_count(const char *name, double n, FILE *out) {
+  char text[32];
+  if (!isfinite(n) || !(n > 0)) return;
+  cov_plot_grouped((int64_t)n, text);
+  write_figure(name, text, out);
+}
+
 /* 1451560 -> "1.45 MB" */
 static void write_bytes(const char *name, double v, FILE *out) {
   static const char *const unit[] = {"B", "kB", "MB", "GB", "TB"};
@@ -122,8 +129,8 @@ static void write_figures(const run_view *v, const curves *c, FILE *out) {
   write_figure("rounds", text, out);
   snprintf(text, sizeof text, "%" PRId64, v->cfg.run.peers);
   write_figure("peers", text, out);
-  write_number("parameters", v->params > 0 ? (double)v->params : NAN, "", out);
-  write_number("tokens", run_view_number(&v->metrics, -1, "tokens"), "", out);
+  write_count("parameters", (double)v->params, out);
+  write_count("tokens", run_view_number(&v->metrics, -1, "tokens"), out);
   write_number("training loss", round_to(run_view_number(&v->metrics, -1, "loss"), 1e-4), " nats", out);
   write_number("held-out loss", round_to(run_view_number(&v->eval, -1, "heldout_loss"), 1e-4), " nats", out);
   write_number("bits a byte", round_to(run_view_number(&v->eval, -1, "bits_per_byte"), 1e-4), "", out);

@@ -1,5 +1,6 @@
 #include "report/plot.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +64,16 @@ void cov_plot_number(double v, char out[32]) {
     for (; fabs(v) >= 1000 && u < 4; u++) v /= 1000;
   }
   snprintf(out, 32, "%.6g%s", v, unit[u]);
+}
+
+void cov_plot_grouped(int64_t n, char out[32]) {
+  char digits[24];
+  int length = snprintf(digits, sizeof digits, "%" PRId64, n);
+  for (int i = 0; i < length; i++) {
+    if (i && (length - i) % 3 == 0 && digits[i - 1] != '-') *out++ = ',';
+    *out++ = digits[i];
+  }
+  *out = '\0';
 }
 
 static double at_x(const frame *f, double x) {

@@ -36,6 +36,8 @@ typedef struct {
 void cov_plot_ticks(double low, double high, double tick[COV_PLOT_TICKS_MAX], int *n);
 /** "0.25", "1.5k", "20M": short enough for an axis. */
 void cov_plot_number(double v, char out[32]);
+/** "1,950,720": every digit, for a figure in a text. */
+void cov_plot_grouped(int64_t n, char out[32]);
 /** One <svg> element; with no point at all it says so. */
 void cov_plot_write(const cov_plot *p, FILE *out);
 /** Text with & < > " ' and control characters made harmless in HTML and SVG. */

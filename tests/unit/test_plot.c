@@ -51,6 +51,27 @@ static void numbers_are_short(void **state) {
   }
 }
 
+static void counts_are_grouped(void **state) {
+  (void)state;
+  static const struct {
+    int64_t n;
+    const char *want;
+  } cases[] = {{0, "0"},
+               {999, "999"},
+               {1000, "1,000"},
+               {918656, "918,656"},
+               {1950720, "1,950,720"},
+               {-1000, "-1,000"},
+               {-918656, "-918,656"},
+               {INT64_MAX, "9,223,372,036,854,775,807"},
+               {INT64_MIN, "-9,223,372,036,854,775,808"}};
+  for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    char out[32];
+    cov_plot_grouped(cases[i].n, out);
+    assert_string_equal(out, cases[i].want);
+  }
+}
+
 static void what_looks_like_markup_stays_text(void **state) {
   (void)state;
   free(text);
@@ -113,8 +134,11 @@ static void a_long_series_keeps_its_peak(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(ticks_are_round_and_cover_the_range), cmocka_unit_test(numbers_are_short),
-      cmocka_unit_test(what_looks_like_markup_stays_text),   cmocka_unit_test(data_without_extent_can_be_drawn),
+      cmocka_unit_test(ticks_are_round_and_cover_the_range),
+      cmocka_unit_test(numbers_are_short),
+      cmocka_unit_test(counts_are_grouped),
+      cmocka_unit_test(what_looks_like_markup_stays_text),
+      cmocka_unit_test(data_without_extent_can_be_drawn),
       cmocka_unit_test(a_long_series_keeps_its_peak),
   };
   int failed = cmocka_run_group_tests(tests, NULL, NULL);
