@@ -234,7 +234,8 @@ cov_status cov_gateway_begin(cov_gateway *gw) {
   COV_TRY(cov_commit_create(&params, cov_clock_s(), &gw->commit));
   for (int i = 0; i < gw->n_remote; i++) {
     cov_remote *r = &gw->remote[i];
-    r->fetch_again_s = 0;
+    cov_arrival_reset(&r->arrival);
+    r->asked = NULL;
     if (r->peer == gw->app->peer) continue;
     if (cov_epoch_member_find(head->members, head->n_members, r->peer) && !cov_carrier_alive(gw->carrier, r->peer)) {
       COV_TRY(cov_commit_peer_alive(gw->commit, r->peer, false, cov_clock_s()));

@@ -4,6 +4,7 @@
 #ifndef COVENANT_APPS_SYNC_GATEWAY_H
 #define COVENANT_APPS_SYNC_GATEWAY_H
 
+#include "exchange/arrival.h"
 #include "exchange/carrier.h"
 #include "exchange/commit.h"
 #include "exchange/probe.h"
@@ -25,7 +26,7 @@ typedef struct {
   cov_payload_view view; /* of either */
 } cov_slot;
 
-typedef struct {
+typedef struct cov_remote {
   int32_t peer;
   uint8_t key[COV_KEY_BYTES], key_hash[COV_HASH_BYTES];
   bool greeted;              /* it said hello, or that it cannot start */
@@ -43,7 +44,8 @@ typedef struct {
   cov_slot slot[COV_GATEWAY_ROUNDS]; /* by round % COV_GATEWAY_ROUNDS */
   cov_payload_stream *stream;        /* checks what it sends in the transfer `stream_of` while that comes, or NULL */
   uint64_t stream_of;                /* serial of the last transfer that was looked at; 0: none */
-  double fetch_again_s;              /* when to ask once more for a payload that is missing */
+  cov_arrival arrival;               /* of what it sends: when to ask for it */
+  const struct cov_remote *asked;    /* who was asked last for its payload of this round, or NULL */
   bool direct;                       /* it has lost its relay: our payloads go to it directly */
 } cov_remote;
 

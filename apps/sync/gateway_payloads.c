@@ -10,7 +10,7 @@
 #include "sync/gateway_store.h"
 #include "sync/notice.h"
 
-static const double fetch_patience_s = 2;
+static const double turn_s = 2;
 
 static cov_remote *remote_of(cov_gateway *gw, int32_t peer) {
   return peer >= 0 && peer < gw->n_remote ? &gw->remote[peer] : NULL;
@@ -287,6 +287,7 @@ cov_status cov_gateway_part(cov_gateway *gw, const cov_carrier_event *event) {
   if (event->head.total > gw->outer->payload_bytes_max) return COV_OK; /* what follows one that was not wanted */
   COV_TRY(cov_transfers_take(gw->incoming, event, &x));
   if (!x) return COV_OK;
+  cov_arrival_part(&sender->arrival, (int64_t)x->round, cov_clock_s());
   COV_TRY(check_what_came(gw, sender, x));
   if (x->have < x->total) return COV_OK;
   cov_slot came;
@@ -328,7 +329,7 @@ static int32_t list_alive(const cov_gateway *gw, int32_t *peer) {
   return n;
 }
 
-/* Ask for what the agreed set has and we lack; its own sender gets some time first, it may be under way. */
+/* Ask for what the agreed set has and we lack, unless it is under way. */
 cov_status cov_gateway_fetch(cov_gateway *gw, double now) {
   cov_set_entry missing[COV_LEDGER_MAX_MEMBERS];
   int32_t holder[COV_LEDGER_MAX_MEMBERS];
@@ -336,18 +337,19 @@ cov_status cov_gateway_fetch(cov_gateway *gw, double now) {
   for (int32_t i = 0; i < n && i < COV_LEDGER_MAX_MEMBERS; i++) {
     cov_remote *r = remote_of(gw, missing[i].peer);
     if (!r) continue;
-    /* It may be under way, unless the others are done with this round. */
-    if (r->fetch_again_s == 0) r->fetch_again_s = gw->newest_round > gw->round ? now : now + fetch_patience_s;
-    if (now < r->fetch_again_s) continue;
+    bool late = gw->newest_round > gw->round;
+    const cov_arrival *by = r->asked ? &r->asked->arrival : NULL;
+    if (!cov_arrival_due(&r->arrival, by, gw->round, late, gw->app->cfg.exchange.round_timeout, now)) continue;
     int32_t found = cov_commit_holders(gw->commit, missing[i].peer, missing[i].hash, holder, COV_LEDGER_MAX_MEMBERS);
     if (found < 1) found = list_alive(gw, holder); /* of a past round: who holds it is not known any more */
     if (found < 1) continue;
     uint8_t body[COV_FETCH_BYTES];
     cov_fetch_encode(missing[i].peer, missing[i].hash, body);
     /* Another holder each time: the first may be slow or gone. */
-    int32_t turn = (int32_t)((int64_t)(now / fetch_patience_s) % found);
+    int32_t turn = (int32_t)((int64_t)(now / turn_s) % found);
     COV_TRY(cov_gateway_post(gw, holder[turn], COV_MESSAGE_FETCH, gw->round, body, sizeof body, COV_POST_URGENT));
-    r->fetch_again_s = now + 5 * fetch_patience_s;
+    cov_arrival_asked(&r->arrival, now);
+    r->asked = remote_of(gw, holder[turn]);
   }
   return COV_OK;
 }
