@@ -70,12 +70,14 @@ typedef struct {
   int (*embed_backward)(const cov_place *p, float *dtable, const int32_t *ids, const void *dx, int64_t R, int64_t D);
 
   /** x += r, unless r is NULL: the residual addition in the same sweep. Then y = x * rstd * g, where rstd[R] =
-   *  1/sqrt(mean(x^2) + eps) is kept for the backward pass. */
-  int (*rmsnorm_forward)(const cov_place *p, void *y, float *rstd, void *x, const void *r, const float *g, int64_t R,
-                         int64_t D, float eps);
-  /** dx += gradient to x (dx comes with the gradient of the residual stream); dg[D] += gradient to g. */
-  int (*rmsnorm_backward)(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const float *g,
-                          const float *rstd, int64_t R, int64_t D);
+   *  1/sqrt(mean(x^2) + eps) is kept for the backward pass. With `stream`[R,D] the sum is kept there in f32, which
+   *  small branches need in bf16: stream += r, x = stream rounded (x may be r). */
+  int (*rmsnorm_forward)(const cov_place *p, void *y, float *rstd, void *x, const void *r, float *stream,
+                         const float *g, int64_t R, int64_t D, float eps);
+  /** dx += gradient to x (dx comes with the gradient of the residual stream); dg[D] += gradient to g. With `stream`
+   *  likewise: stream += gradient to x, dx = stream rounded. */
+  int (*rmsnorm_backward)(const cov_place *p, void *dx, float *stream, float *dg, const void *dy, const void *x,
+                          const float *g, const float *rstd, int64_t R, int64_t D);
 
   /** Rotate pairs (2i, 2i+1) of each head of x[B,T,heads,E] (row length ld) in place by position t:
    *  angle = t * theta^(-2i/E). `table` is [T, E/2, 2] = cos, sin, filled by cov_rope_table. sign = +1 forward,
@@ -108,8 +110,6 @@ typedef struct {
 
   /** y += x. */
   int (*add)(const cov_place *p, void *y, const void *x, int64_t n);
-  /** sum += x in f32, and rounded = the sum in the place's dtype: for a long sum whose parts are small beside it. */
-  int (*accumulate)(const cov_place *p, float *sum, void *rounded, const void *x, int64_t n);
   /** *sum (host) = sum of x^2 in a fixed order. */
   int (*sum_squares)(const cov_place *p, const float *x, int64_t n, double *sum);
 

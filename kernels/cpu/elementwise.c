@@ -60,33 +60,6 @@ int covi_cpu_add(const cov_place *p, void *y, const void *x, int64_t n) {
   return 0;
 }
 
-typedef struct {
-  cov_dtype dtype;
-  float *sum;
-  void *rounded;
-  const void *x;
-} long_sum;
-
-/* In blocks that the second loop finds in the cache. */
-static void accumulate(void *context, int64_t begin, int64_t end, int slot) {
-  enum { BLOCK = 4096 };
-  const long_sum *a = context;
-  const covi_typed_loops *loops = covi_typed(a->dtype);
-  (void)slot;
-  for (int64_t i = begin; i < end; i += BLOCK) {
-    const int64_t n = end - i < BLOCK ? end - i : BLOCK;
-    loops->add_wide(a->sum + i, covi_at_const(a->dtype, a->x, i), n);
-    loops->narrow(covi_at(a->dtype, a->rounded, i), a->sum + i, n);
-  }
-}
-
-int covi_cpu_accumulate(const cov_place *p, float *sum, void *rounded, const void *x, int64_t n) {
-  if (!covi_place_ok(p)) return -1;
-  long_sum a = {.dtype = p->dtype, .sum = sum, .rounded = rounded, .x = x};
-  covi_parallel(p->threads, n, GRAIN_ELEMS, accumulate, &a);
-  return 0;
-}
-
 /* The array is always cut into this many parts, whatever the number of threads, and the parts are added in ascending
  * order: the sum has the same bits for any number of threads. */
 enum { PARTS = 64 };

@@ -34,11 +34,11 @@ typedef struct {
   void (*swiglu_forward)(void *y, const void *gate, const void *up, int64_t n);
   void (*swiglu_backward)(void *dgate, void *dup, void *y, const void *dy, const void *gate, const void *up, int64_t n);
 
-  /** r may be NULL. */
-  void (*rmsnorm_forward)(void *y, float *rstd, void *x, const void *r, const float *g, int64_t rows, int64_t D,
-                          float eps);
-  void (*rmsnorm_backward_x)(void *dx, const void *dy, const void *x, const float *g, const float *rstd, int64_t rows,
-                             int64_t D);
+  /** r and stream may be NULL (ops.h). */
+  void (*rmsnorm_forward)(void *y, float *rstd, void *x, const void *r, float *stream, const float *g, int64_t rows,
+                          int64_t D, float eps);
+  void (*rmsnorm_backward_x)(void *dx, float *stream, const void *dy, const void *x, const float *g, const float *rstd,
+                             int64_t rows, int64_t D);
   /** Columns [begin, end) of dg += sum over all rows, ascending. */
   void (*rmsnorm_backward_g)(float *dg, const void *dy, const void *x, const float *rstd, int64_t rows, int64_t D,
                              int64_t begin, int64_t end);

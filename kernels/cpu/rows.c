@@ -12,7 +12,7 @@ enum { GRAIN_ELEMS = 16384 };
 typedef struct {
   cov_dtype dtype;
   void *y, *x_inout;
-  float *s;
+  float *s, *stream;
   const void *x, *r, *dy;
   const float *g, *rstd, *table;
   const int32_t *ids;
@@ -71,13 +71,14 @@ static void rmsnorm_forward(void *context, int64_t begin, int64_t end, int slot)
   int64_t at = begin * a->D;
   (void)slot;
   covi_typed(t)->rmsnorm_forward(covi_at(t, a->y, at), a->s + begin, covi_at(t, a->x_inout, at),
-                                 a->r ? covi_at_const(t, a->r, at) : NULL, a->g, end - begin, a->D, a->eps);
+                                 a->r ? covi_at_const(t, a->r, at) : NULL, a->stream ? a->stream + at : NULL, a->g,
+                                 end - begin, a->D, a->eps);
 }
 
-int covi_cpu_rmsnorm_forward(const cov_place *p, void *y, float *rstd, void *x, const void *r, const float *g,
-                             int64_t R, int64_t D, float eps) {
+int covi_cpu_rmsnorm_forward(const cov_place *p, void *y, float *rstd, void *x, const void *r, float *stream,
+                             const float *g, int64_t R, int64_t D, float eps) {
   if (!covi_place_ok(p)) return -1;
-  rows a = {.dtype = p->dtype, .y = y, .s = rstd, .x_inout = x, .r = r, .g = g, .D = D, .eps = eps};
+  rows a = {.dtype = p->dtype, .y = y, .s = rstd, .x_inout = x, .r = r, .stream = stream, .g = g, .D = D, .eps = eps};
   covi_parallel(p->threads, R, grain_rows(D), rmsnorm_forward, &a);
   return 0;
 }
@@ -87,8 +88,9 @@ static void rmsnorm_backward_x(void *context, int64_t begin, int64_t end, int sl
   const cov_dtype t = a->dtype;
   int64_t at = begin * a->D;
   (void)slot;
-  covi_typed(t)->rmsnorm_backward_x(covi_at(t, a->y, at), covi_at_const(t, a->dy, at), covi_at_const(t, a->x, at), a->g,
-                                    a->rstd + begin, end - begin, a->D);
+  covi_typed(t)->rmsnorm_backward_x(covi_at(t, a->y, at), a->stream ? a->stream + at : NULL,
+                                    covi_at_const(t, a->dy, at), covi_at_const(t, a->x, at), a->g, a->rstd + begin,
+                                    end - begin, a->D);
 }
 
 static void rmsnorm_backward_g(void *context, int64_t begin, int64_t end, int slot) {
@@ -98,10 +100,11 @@ static void rmsnorm_backward_g(void *context, int64_t begin, int64_t end, int sl
 }
 
 /* Two passes: rows are cut over threads for dx, columns for dg. */
-int covi_cpu_rmsnorm_backward(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const float *g,
-                              const float *rstd, int64_t R, int64_t D) {
+int covi_cpu_rmsnorm_backward(const cov_place *p, void *dx, float *stream, float *dg, const void *dy, const void *x,
+                              const float *g, const float *rstd, int64_t R, int64_t D) {
   if (!covi_place_ok(p)) return -1;
-  rows a = {.dtype = p->dtype, .y = dx, .s = dg, .x = x, .dy = dy, .g = g, .rstd = rstd, .R = R, .D = D};
+  rows a = {
+      .dtype = p->dtype, .y = dx, .s = dg, .stream = stream, .x = x, .dy = dy, .g = g, .rstd = rstd, .R = R, .D = D};
   covi_parallel(p->threads, R, grain_rows(D), rmsnorm_backward_x, &a);
   covi_parallel(p->threads, D, grain_rows(R), rmsnorm_backward_g, &a);
   return 0;

@@ -21,7 +21,6 @@ const cov_ops *cov_ops_cpu(void) {
       .swiglu_backward = covi_cpu_swiglu_backward,
       .cross_entropy = covi_cpu_cross_entropy,
       .add = covi_cpu_add,
-      .accumulate = covi_cpu_accumulate,
       .sum_squares = covi_cpu_sum_squares,
       .adamw = covi_cpu_adamw,
       .momentum = covi_cpu_momentum,

@@ -34,15 +34,6 @@ int covi_ref_add(const cov_place *p, void *y, const void *x, int64_t n) {
   return 0;
 }
 
-int covi_ref_accumulate(const cov_place *p, float *sum, void *rounded, const void *x, int64_t n) {
-  if (!covi_place_ok(p)) return -1;
-  for (int64_t i = 0; i < n; i++) {
-    sum[i] += (float)get(p->dtype, x, i);
-    put(p->dtype, rounded, i, (double)sum[i]);
-  }
-  return 0;
-}
-
 int covi_ref_sum_squares(const cov_place *p, const float *x, int64_t n, double *sum) {
   if (!covi_place_ok(p)) return -1;
   double total = 0;

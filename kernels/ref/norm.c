@@ -5,10 +5,14 @@
 #include "ref/elem.h"
 #include "ref/ref.h"
 
-int covi_ref_rmsnorm_forward(const cov_place *p, void *y, float *rstd, void *x, const void *r, const float *g,
-                             int64_t R, int64_t D, float eps) {
+int covi_ref_rmsnorm_forward(const cov_place *p, void *y, float *rstd, void *x, const void *r, float *stream,
+                             const float *g, int64_t R, int64_t D, float eps) {
   if (!covi_place_ok(p)) return -1;
-  for (int64_t i = 0; r && i < R * D; i++) put(p->dtype, x, i, get(p->dtype, x, i) + get(p->dtype, r, i));
+  for (int64_t i = 0; r && i < R * D; i++) {
+    double sum = (stream ? (double)stream[i] : get(p->dtype, x, i)) + get(p->dtype, r, i);
+    if (stream) stream[i] = (float)sum;
+    put(p->dtype, x, i, stream ? (double)stream[i] : sum);
+  }
   for (int64_t row = 0; row < R; row++) {
     double sum = 0;
     for (int64_t i = row * D; i < (row + 1) * D; i++) sum += get(p->dtype, x, i) * get(p->dtype, x, i);
@@ -21,8 +25,8 @@ int covi_ref_rmsnorm_forward(const cov_place *p, void *y, float *rstd, void *x, 
 
 /* With s = rstd: y_d = x_d s g_d and ds/dx_d = -s^3 x_d / D, so
  *   dx_d = s g_d dy_d - x_d (s^3 / D) sum_e dy_e g_e x_e,    dg_d = sum_r dy_d x_d s. */
-int covi_ref_rmsnorm_backward(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const float *g,
-                              const float *rstd, int64_t R, int64_t D) {
+int covi_ref_rmsnorm_backward(const cov_place *p, void *dx, float *stream, float *dg, const void *dy, const void *x,
+                              const float *g, const float *rstd, int64_t R, int64_t D) {
   if (!covi_place_ok(p)) return -1;
   for (int64_t d = 0; d < D; d++) {
     double sum = 0;
@@ -34,10 +38,12 @@ int covi_ref_rmsnorm_backward(const cov_place *p, void *dx, float *dg, const voi
   for (int64_t r = 0; r < R; r++) {
     double s = rstd[r], dot = 0;
     for (int64_t d = 0; d < D; d++) dot += get(p->dtype, dy, r * D + d) * (double)g[d] * get(p->dtype, x, r * D + d);
-    for (int64_t d = 0; d < D; d++) {
-      double own = s * (double)g[d] * get(p->dtype, dy, r * D + d);
-      double shared = get(p->dtype, x, r * D + d) * s * s * s / (double)D * dot;
-      put(p->dtype, dx, r * D + d, get(p->dtype, dx, r * D + d) + own - shared);
+    for (int64_t i = r * D; i < (r + 1) * D; i++) {
+      double own = s * (double)g[i - r * D] * get(p->dtype, dy, i);
+      double shared = get(p->dtype, x, i) * s * s * s / (double)D * dot;
+      double sum = (stream ? (double)stream[i] : get(p->dtype, dx, i)) + own - shared;
+      if (stream) stream[i] = (float)sum;
+      put(p->dtype, dx, i, stream ? (double)stream[i] : sum);
     }
   }
   return 0;

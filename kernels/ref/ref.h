@@ -20,10 +20,10 @@ int64_t covi_ref_linear_scratch_bytes(const cov_place *p, cov_dtype y_dtype, int
 int covi_ref_embed_forward(const cov_place *p, void *x, const int32_t *ids, const float *table, int64_t R, int64_t D);
 int covi_ref_embed_backward(const cov_place *p, float *dtable, const int32_t *ids, const void *dx, int64_t R,
                             int64_t D);
-int covi_ref_rmsnorm_forward(const cov_place *p, void *y, float *rstd, void *x, const void *r, const float *g,
-                             int64_t R, int64_t D, float eps);
-int covi_ref_rmsnorm_backward(const cov_place *p, void *dx, float *dg, const void *dy, const void *x, const float *g,
-                              const float *rstd, int64_t R, int64_t D);
+int covi_ref_rmsnorm_forward(const cov_place *p, void *y, float *rstd, void *x, const void *r, float *stream,
+                             const float *g, int64_t R, int64_t D, float eps);
+int covi_ref_rmsnorm_backward(const cov_place *p, void *dx, float *stream, float *dg, const void *dy, const void *x,
+                              const float *g, const float *rstd, int64_t R, int64_t D);
 int covi_ref_rope(const cov_place *p, void *x, const float *table, int64_t B, int64_t T, int64_t heads, int64_t E,
                   int64_t ld, int sign);
 int covi_ref_attention_forward(const cov_place *p, void *out, float *lse, const void *q, const void *k, const void *v,
@@ -38,7 +38,6 @@ int covi_ref_swiglu_backward(const cov_place *p, void *dgate, void *dup, void *y
                              const void *up, int64_t n);
 int covi_ref_cross_entropy(const cov_place *p, void *dlogits, float *logits, const int32_t *targets, int64_t R,
                            int64_t V, float grad_scale, double *loss_sum, int64_t *count);
-int covi_ref_accumulate(const cov_place *p, float *sum, void *rounded, const void *x, int64_t n);
 int covi_ref_add(const cov_place *p, void *y, const void *x, int64_t n);
 int covi_ref_sum_squares(const cov_place *p, const float *x, int64_t n, double *sum);
 int covi_ref_adamw(const cov_place *p, float *w, float *m, float *v, const float *g, int64_t n, float lr, float b1,

@@ -21,7 +21,6 @@ const cov_ops *cov_ops_ref(void) {
       .swiglu_backward = covi_ref_swiglu_backward,
       .cross_entropy = covi_ref_cross_entropy,
       .add = covi_ref_add,
-      .accumulate = covi_ref_accumulate,
       .sum_squares = covi_ref_sum_squares,
       .adamw = covi_ref_adamw,
       .momentum = covi_ref_momentum,

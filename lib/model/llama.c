@@ -50,10 +50,7 @@ static void take_gradients(cov_llama *m) {
   const int64_t R = m->rows;
   take_elems(m, R * c->dim, &m->d_x);
   take_elems(m, R * c->dim, &m->d_norm);
-  if (m->place.dtype != COV_F32) {
-    take_floats(m, R * c->dim, &m->d_stream);
-    take_elems(m, R * c->dim, &m->d_branch);
-  }
+  if (m->place.dtype != COV_F32) take_floats(m, R * c->dim, &m->d_stream);
   take_elems(m, R * c->heads * c->head_dim, &m->d_attention);
   take_elems(m, R * m->qkv_width, &m->d_qkv);
   if (m->place.dtype == COV_F32) {

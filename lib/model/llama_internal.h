@@ -73,9 +73,8 @@ struct cov_llama {
   float *logits;           /* [head_rows, V] */
   void *d_logits;          /* [head_rows, V]; in f32 the logits themselves */
   void *d_x;               /* [R, D] gradient of the residual stream */
-  float *d_stream;         /* [R, D] the same in f32, and a branch's part of it; neither exists in f32 */
-  void *d_branch;
-  void *d_norm;      /* [R, D] gradient behind a norm */
+  float *d_stream;         /* [R, D] the same in f32, of which d_x is a rounded copy. Not in f32 */
+  void *d_norm;            /* [R, D] gradient behind a norm */
   void *hidden;      /* [R, F] silu(gate) * up of one layer; in the backward pass its gradient, then itself again */
   void *d_attention; /* [R, H E] */
   void *d_qkv;       /* [R, W] */

@@ -109,11 +109,12 @@ static cov_status linear_backward(const covi_pass *p, const cov_llama_unit *u, i
 
 /* ---- forward ---- */
 
-/* Adds a branch to the residual stream where that is f32: `x` comes as the branch's part and leaves as the rounded
- * stream. In f32, the norm that follows adds. */
-static cov_status stream_add(const covi_pass *p, void *x) {
+/* y = the norm of the residual stream x, to which the norm's sweep first adds `more`, unless that is NULL. Where the
+ * stream is kept in f32 beside it, it is x that comes as what is to be added, and leaves as the rounded stream. */
+static cov_status norm_forward(const covi_pass *p, void *y, float *rstd, void *x, const void *more, const float *gain) {
   const cov_llama *m = p->m;
-  RUN(m, accumulate, m->stream, x, x, p->R * m->config.dim);
+  const void *branch = m->stream && more ? x : more;
+  RUN(m, rmsnorm_forward, y, rstd, x, branch, m->stream, gain, p->R, m->config.dim, (float)m->config.norm_eps);
   return COV_OK;
 }
 
@@ -125,18 +126,14 @@ static cov_status stream_begin(const covi_pass *p, const float *table) {
   return COV_FAIL(COV_EBUG, "the operation embed_forward of table '%s' could not run in f32", m->ops->name);
 }
 
-/* `x` is the layer's input; `more`, if not NULL, what is still to be added to it: the norm's sweep does that. */
+/* `x` is the layer's input; `more`, if not NULL, what is still to be added to it (norm_forward). */
 static cov_status attention_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, void *x,
                                     const void *more) {
   const cov_llama *m = p->m;
   const cov_llama_config *c = &m->config;
   const int64_t B = p->batch->B, T = p->batch->T, E = c->head_dim, W = m->qkv_width, D = c->dim;
   const float *gain = u->theta + covi_llama_layer_offset(m, ATTENTION_NORM);
-  if (m->stream && more) {
-    COV_TRY(stream_add(p, x));
-    more = NULL;
-  }
-  RUN(m, rmsnorm_forward, s->attention_input, s->attention_rstd, x, more, gain, p->R, D, (float)c->norm_eps);
+  COV_TRY(norm_forward(p, s->attention_input, s->attention_rstd, x, more, gain));
   for (int i = 0; i < m->n_qkv; i++) {
     COV_TRY(linear(p, u, m->qkv[i].tensor, covi_elem(m, s->qkv, m->qkv[i].column), W, s->attention_input));
   }
@@ -150,13 +147,9 @@ static cov_status attention_forward(const covi_pass *p, const cov_llama_unit *u,
 /* Up to gate and up: what the backward pass needs of the feed-forward half. */
 static cov_status gates_forward(const covi_pass *p, const cov_llama_unit *u, covi_layer_state *s, const void *x) {
   const cov_llama *m = p->m;
-  const int64_t D = m->config.dim, F = m->config.ffn;
+  const int64_t F = m->config.ffn;
   const float *gain = u->theta + covi_llama_layer_offset(m, FFN_NORM);
-  if (m->stream) {
-    COV_TRY(stream_add(p, s->middle));
-    x = NULL;
-  }
-  RUN(m, rmsnorm_forward, s->ffn_input, s->ffn_rstd, s->middle, x, gain, p->R, D, (float)m->config.norm_eps);
+  COV_TRY(norm_forward(p, s->ffn_input, s->ffn_rstd, s->middle, x, gain));
   COV_TRY(linear(p, u, W1, s->gate, F, s->ffn_input));
   return linear(p, u, W3, s->up, F, s->ffn_input);
 }
@@ -176,12 +169,7 @@ static cov_status final_norm_forward(const covi_pass *p, void *x, const void *mo
   const cov_llama *m = p->m;
   cov_llama_unit u;
   COV_TRY(open_unit(p, final_unit(m), 0, &u));
-  if (m->stream) {
-    COV_TRY(stream_add(p, x));
-    more = NULL;
-  }
-  RUN(m, rmsnorm_forward, m->final_norm, m->final_rstd, x, more, u.theta, p->R, m->config.dim,
-      (float)m->config.norm_eps);
+  COV_TRY(norm_forward(p, m->final_norm, m->final_rstd, x, more, u.theta));
   return close_unit(p, &u);
 }
 
@@ -289,14 +277,7 @@ cov_status covi_llama_head(const covi_pass *p, double *row_nats, cov_llama_loss 
 static cov_status norm_backward(const covi_pass *p, float *d_gain, const void *x, const float *gain,
                                 const float *rstd) {
   const cov_llama *m = p->m;
-  const int64_t R = p->R, D = m->config.dim;
-  if (m->place.dtype == COV_F32) {
-    RUN(m, rmsnorm_backward, m->d_x, d_gain, m->d_norm, x, gain, rstd, R, D);
-    return COV_OK;
-  }
-  memset(m->d_branch, 0, (size_t)(R * D * m->elem_bytes));
-  RUN(m, rmsnorm_backward, m->d_branch, d_gain, m->d_norm, x, gain, rstd, R, D);
-  RUN(m, accumulate, m->d_stream, m->d_x, m->d_branch, R * D);
+  RUN(m, rmsnorm_backward, m->d_x, m->d_stream, d_gain, m->d_norm, x, gain, rstd, p->R, m->config.dim);
   return COV_OK;
 }
 

@@ -93,7 +93,7 @@ static void run_rmsnorm(const cov_ops *ops, const json_t *item, double tol) {
   float *y = calloc((size_t)n, sizeof *y), *rstd = calloc((size_t)(n / D), sizeof *rstd);
   cov_place p = place_create(ops, 1, 1, D, 2);
   float eps = (float)json_number_value(json_object_get(item, "eps"));
-  assert_int_equal(ops->rmsnorm_forward(&p, y, rstd, x, NULL, g, n / D, D, eps), 0);
+  assert_int_equal(ops->rmsnorm_forward(&p, y, rstd, x, NULL, NULL, g, n / D, D, eps), 0);
   check_absolute("rmsnorm", ops, y, want, n, tol);
   place_destroy(&p);
   float *all[] = {x, want, g, y, rstd};

@@ -144,15 +144,15 @@ static void check_norm(void) {
       x.half[i] = x.fast[i] = covi_bf16_round(x.wide[i] = x.wide[i] < 0 ? -1.0f : 2.0f);
       r.half[i] = r.fast[i] = covi_bf16_round(r.wide[i] = truncf(r.wide[i] * 4.0f) * 0.25f);
     }
-    assert_int_equal(ref->rmsnorm_forward(&p.f32, y.wide, rstd[0], x.wide, r.wide, g, R, D, 1e-5f), 0);
-    assert_int_equal(ref->rmsnorm_forward(&p.ref, y.half, rstd[1], x.half, r.half, g, R, D, 1e-5f), 0);
-    assert_int_equal(cpu->rmsnorm_forward(&p.cpu, y.fast, rstd[2], x.fast, r.fast, g, R, D, 1e-5f), 0);
+    assert_int_equal(ref->rmsnorm_forward(&p.f32, y.wide, rstd[0], x.wide, r.wide, NULL, g, R, D, 1e-5f), 0);
+    assert_int_equal(ref->rmsnorm_forward(&p.ref, y.half, rstd[1], x.half, r.half, NULL, g, R, D, 1e-5f), 0);
+    assert_int_equal(cpu->rmsnorm_forward(&p.cpu, y.fast, rstd[2], x.fast, r.fast, NULL, g, R, D, 1e-5f), 0);
     check_array("rmsnorm_forward x", &x, 0.0, 0.0);
     check_array("rmsnorm_forward y", &y, 1.0, 1e-6);
     check_close("rmsnorm_forward rstd", rstd[2], rstd[1], R, 1.0, 1e-6);
-    assert_int_equal(ref->rmsnorm_backward(&p.f32, r.wide, dg[0], dy.wide, x.wide, g, rstd[1], R, D), 0);
-    assert_int_equal(ref->rmsnorm_backward(&p.ref, r.half, dg[1], dy.half, x.half, g, rstd[1], R, D), 0);
-    assert_int_equal(cpu->rmsnorm_backward(&p.cpu, r.fast, dg[2], dy.fast, x.fast, g, rstd[1], R, D), 0);
+    assert_int_equal(ref->rmsnorm_backward(&p.f32, r.wide, NULL, dg[0], dy.wide, x.wide, g, rstd[1], R, D), 0);
+    assert_int_equal(ref->rmsnorm_backward(&p.ref, r.half, NULL, dg[1], dy.half, x.half, g, rstd[1], R, D), 0);
+    assert_int_equal(cpu->rmsnorm_backward(&p.cpu, r.fast, NULL, dg[2], dy.fast, x.fast, g, rstd[1], R, D), 0);
     check_array("rmsnorm_backward dx", &r, 1.0, 2e-6);
     check_close("rmsnorm_backward dg", dg[2], dg[1], D, 1.0, 1e-5);
     array *all[] = {&x, &r, &y, &dy};
@@ -161,6 +161,51 @@ static void check_norm(void) {
     buffer_release(g);
     places_destroy(&p);
   }
+}
+
+/* The residual stream in f32: both tables add the same floats, x and dx are the stream rounded, and the norm is that of
+ * the rounded values. Backward sums of D products are good to 2e-6, as above. */
+static void check_long_sum(void) {
+  enum { R = 37 };
+  const cov_ops *ref = cov_ops_ref(), *cpu = cov_ops_cpu();
+  for (int s = 0; s < N_WIDTHS; s++) {
+    int64_t D = WIDTHS[s], n = R * D;
+    places p = places_create(3, 1, D, 2);
+    array x = array_create(n, 1), y = array_create(n, 2), dx = array_create(n, 3), again = array_create(n, 4);
+    float *g = buffer_random(D, 5), *rstd = buffer_random(R, 6), *dg[2] = {buffer_random(D, 7), buffer_random(D, 7)};
+    float *begin = buffer_random(n, 8), *sum[2] = {buffer_copy(begin, n), buffer_copy(begin, n)};
+    assert_int_equal(ref->rmsnorm_forward(&p.ref, y.half, rstd, x.half, x.half, sum[0], g, R, D, 1e-5f), 0);
+    assert_int_equal(cpu->rmsnorm_forward(&p.cpu, y.fast, rstd, x.fast, x.fast, sum[1], g, R, D, 1e-5f), 0);
+    for (int64_t i = 0; i < n; i++) {
+      assert_true(sum[0][i] == begin[i] + x.wide[i] && sum[1][i] == sum[0][i]);
+      assert_int_equal(x.half[i], covi_bf16_round(sum[0][i]));
+      assert_int_equal(x.fast[i], x.half[i]);
+    }
+    assert_int_equal(ref->rmsnorm_forward(&p.ref, again.half, rstd, x.half, NULL, NULL, g, R, D, 1e-5f), 0);
+    assert_memory_equal(again.half, y.half, (size_t)n * sizeof *y.half);
+    assert_int_equal(cpu->rmsnorm_forward(&p.cpu, again.fast, rstd, x.fast, NULL, sum[1], g, R, D, 1e-5f), 0);
+    assert_memory_equal(again.fast, y.fast, (size_t)n * sizeof *y.fast);
+    check_same("a stream to which nothing is added", sum[1], sum[0], n);
+    assert_int_equal(ref->rmsnorm_backward(&p.ref, dx.half, sum[0], dg[0], y.half, x.half, g, rstd, R, D), 0);
+    assert_int_equal(cpu->rmsnorm_backward(&p.cpu, dx.fast, sum[1], dg[1], y.half, x.half, g, rstd, R, D), 0);
+    double size = 1.0;
+    for (int r = 0; r < R; r++) size = fmax(size, (double)rstd[r] * (double)rstd[r]);
+    check_close("rmsnorm_backward stream", sum[1], sum[0], n, size, 4e-6);
+    for (int64_t i = 0; i < n; i++) {
+      assert_int_equal(dx.half[i], covi_bf16_round(sum[0][i]));
+      assert_int_equal(dx.fast[i], covi_bf16_round(sum[1][i]));
+    }
+    array *all[] = {&x, &y, &dx, &again};
+    for (int i = 0; i < 4; i++) array_destroy(all[i]);
+    float *floats[] = {g, rstd, dg[0], dg[1], begin, sum[0], sum[1]};
+    for (int i = 0; i < 7; i++) buffer_release(floats[i]);
+    places_destroy(&p);
+  }
+}
+
+static void test_long_sum(void **state) {
+  (void)state;
+  each_width(check_long_sum);
 }
 
 static void test_norm(void **state) {
@@ -271,8 +316,9 @@ static void test_cross_entropy(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(test_rounding), cmocka_unit_test(test_streams), cmocka_unit_test(test_norm),
-      cmocka_unit_test(test_rope),     cmocka_unit_test(test_embed),   cmocka_unit_test(test_cross_entropy),
+      cmocka_unit_test(test_rounding),      cmocka_unit_test(test_streams), cmocka_unit_test(test_norm),
+      cmocka_unit_test(test_long_sum),      cmocka_unit_test(test_rope),    cmocka_unit_test(test_embed),
+      cmocka_unit_test(test_cross_entropy),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

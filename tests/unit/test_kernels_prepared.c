@@ -241,37 +241,10 @@ static void test_refusals(void **state) {
   }
 }
 
-/* A sum in f32 and its rounded copy: the same bits from both tables, with fences and a width that fills no vector. */
-static void test_accumulate(void **state) {
-  (void)state;
-  enum { N = 20011 };
-  const cov_ops *tables[] = {cov_ops_ref(), cov_ops_cpu()};
-  for (int d = 0; d < 2; d++) {
-    const cov_dtype dtype = d ? COV_BF16 : COV_F32;
-    const cov_place p = {.space = COV_SPACE_HOST, .dtype = dtype, .threads = 2};
-    float *want = buffer_random(N, 9);
-    matrix x = matrix_create(dtype, N, 10);
-    for (int t = 0; t < 2; t++) {
-      float *sum = buffer_copy(want, N);
-      matrix rounded = matrix_create(dtype, N, 11);
-      assert_int_equal(tables[t]->accumulate(&p, sum, rounded.data, x.data, N), 0);
-      for (int64_t i = 0; i < N; i++) {
-        const float exact = want[i] + x.value[i];
-        assert_true(sum[i] == exact);
-        assert_true(element(dtype, rounded.data, i) == (d ? widen_bf16(round_bf16(exact)) : exact));
-      }
-      matrix_destroy(&rounded);
-      buffer_release(sum);
-    }
-    matrix_destroy(&x);
-    buffer_release(want);
-  }
-}
-
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_ref),         cmocka_unit_test(test_f32),      cmocka_unit_test(test_bf16),
-      cmocka_unit_test(test_many_shapes), cmocka_unit_test(test_refusals), cmocka_unit_test(test_accumulate),
+      cmocka_unit_test(test_many_shapes), cmocka_unit_test(test_refusals),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -39,7 +39,8 @@ static void note(const void *caller) {
   atomic_fetch_add(at >= &__executable_start && at < &etext ? &ours : &theirs, 1);
 }
 
-void *malloc(size_t n) {
+/* Not inlined: the return address must be the caller's. */
+__attribute__((noinline)) void *malloc(size_t n) {
   note(__builtin_return_address(0));
   return __libc_malloc(n);
 }

@@ -39,10 +39,10 @@ void COVI_TYPED(covi_add_wide)(float *y, const void *x, int64_t n);
 void COVI_TYPED(covi_swiglu_forward)(void *y, const void *gate, const void *up, int64_t n);
 void COVI_TYPED(covi_swiglu_backward)(void *dgate, void *dup, void *y, const void *dy, const void *gate, const void *up,
                                       int64_t n);
-void COVI_TYPED(covi_rmsnorm_forward)(void *y, float *rstd, void *x, const void *r, const float *g, int64_t rows,
-                                      int64_t D, float eps);
-void COVI_TYPED(covi_rmsnorm_backward_x)(void *dx, const void *dy, const void *x, const float *g, const float *rstd,
-                                         int64_t rows, int64_t D);
+void COVI_TYPED(covi_rmsnorm_forward)(void *y, float *rstd, void *x, const void *r, float *stream, const float *g,
+                                      int64_t rows, int64_t D, float eps);
+void COVI_TYPED(covi_rmsnorm_backward_x)(void *dx, float *stream, const void *dy, const void *x, const float *g,
+                                         const float *rstd, int64_t rows, int64_t D);
 void COVI_TYPED(covi_rmsnorm_backward_g)(float *dg, const void *dy, const void *x, const float *rstd, int64_t rows,
                                          int64_t D, int64_t begin, int64_t end);
 void COVI_TYPED(covi_rope)(void *x, const float *turn, int64_t heads, int64_t E, int sign);

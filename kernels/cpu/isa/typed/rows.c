@@ -8,13 +8,22 @@
  * lose their low bits. A vocabulary beyond MAX_PIECES of them has longer ones. */
 enum { PIECE = 4096, MAX_PIECES = 256 };
 
-void COVI_TYPED(covi_rmsnorm_forward)(void *y_, float *rstd, void *x_, const void *r_, const float *g, int64_t rows,
-                                      int64_t D, float eps) {
+void COVI_TYPED(covi_rmsnorm_forward)(void *y_, float *rstd, void *x_, const void *r_, float *stream, const float *g,
+                                      int64_t rows, int64_t D, float eps) {
   elem *y = y_, *x = x_;
   const elem *r = r_;
   for (int64_t row = 0; row < rows; row++, x += D, y += D) {
     float sum = 0;
-    if (r) {
+    if (r && stream) {
+#pragma omp simd reduction(+ : sum)
+      for (int64_t d = 0; d < D; d++) {
+        stream[d] += wide(r[d]);
+        elem both = narrow(stream[d]);
+        x[d] = both;
+        sum += wide(both) * wide(both);
+      }
+      r += D, stream += D;
+    } else if (r) {
 #pragma omp simd reduction(+ : sum)
       for (int64_t d = 0; d < D; d++) {
         elem both = narrow(wide(x[d]) + wide(r[d]));
@@ -34,8 +43,8 @@ void COVI_TYPED(covi_rmsnorm_forward)(void *y_, float *rstd, void *x_, const voi
 }
 
 /* The formula is derived in ref/norm.c. */
-void COVI_TYPED(covi_rmsnorm_backward_x)(void *dx_, const void *dy_, const void *x_, const float *g, const float *rstd,
-                                         int64_t rows, int64_t D) {
+void COVI_TYPED(covi_rmsnorm_backward_x)(void *dx_, float *stream, const void *dy_, const void *x_, const float *g,
+                                         const float *rstd, int64_t rows, int64_t D) {
   elem *dx = dx_;
   const elem *dy = dy_, *x = x_;
   for (int64_t r = 0; r < rows; r++, x += D, dy += D, dx += D) {
@@ -43,6 +52,15 @@ void COVI_TYPED(covi_rmsnorm_backward_x)(void *dx_, const void *dy_, const void 
 #pragma omp simd reduction(+ : dot)
     for (int64_t d = 0; d < D; d++) dot += wide(dy[d]) * g[d] * wide(x[d]);
     float shared = s * s * s / (float)D * dot;
+    if (stream) {
+#pragma omp simd
+      for (int64_t d = 0; d < D; d++) {
+        stream[d] += s * g[d] * wide(dy[d]) - wide(x[d]) * shared;
+        dx[d] = narrow(stream[d]);
+      }
+      stream += D;
+      continue;
+    }
 #pragma omp simd
     for (int64_t d = 0; d < D; d++) dx[d] = narrow(wide(dx[d]) + (s * g[d] * wide(dy[d]) - wide(x[d]) * shared));
   }
