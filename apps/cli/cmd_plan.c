@@ -14,7 +14,7 @@
 enum { PATH_BYTES = 1024, ROWS_MAX = 8 };
 
 typedef struct {
-  const char *flops, *uplink, *downlink, *rtt, *outer, *memory; /* as written; NULL: not given */
+  const char *flops, *uplink, *downlink, *relay, *rtt, *outer, *memory; /* as written; NULL: not given */
   bool json, measure;
   cov_args args;
   cov_config cfg;
@@ -42,6 +42,7 @@ static cov_status read_rates(planner *p) {
       read_number("--flops", p->flops, cov_value_float, "a number of operations a second such as 300e9", &r->flops));
   COV_TRY(read_number("--uplink", p->uplink, cov_value_rate, "a rate such as 110Mbit", &r->uplink));
   COV_TRY(read_number("--downlink", p->downlink, cov_value_rate, "a rate such as 500Mbit", &r->downlink));
+  COV_TRY(read_number("--relay", p->relay, cov_value_rate, "a rate such as 10Gbit", &r->relay));
   COV_TRY(read_number("--rtt", p->rtt, cov_value_duration, "a time such as 80ms", &r->rtt_s));
   COV_TRY(read_number("--outer", p->outer, cov_value_float, "parameters a second such as 200e6", &r->outer_per_s));
   if (r->outer_per_s <= 0) return COV_FAIL(COV_EUSAGE, "command line: --outer must be more than 0");
@@ -118,6 +119,7 @@ static cov_status write_json(const planner *p) {
   bench_put_number(&out, "flop_per_round", r->step_flop * (double)p->cfg.sync.inner_steps);
   bench_put_number(&out, "recomputed_flop_per_step", r->recomputed_flop);
   bench_put_count(&out, "payload_bytes", (int64_t)r->payload_bytes);
+  bench_put_text(&out, "topology", cov_topology_name(r->topology));
   bench_put_count(&out, "sent_bytes_per_round", (int64_t)r->sent_bytes);
   bench_put_count(&out, "received_bytes_per_round", (int64_t)r->received_bytes);
   bench_list_open(&out, "ranks");
@@ -206,15 +208,16 @@ static void write_round(const planner *p) {
          (double)p->params.elems / 1e6, r->tokens_per_step, r->flop_per_token, r->step_flop / 1e12, c->sync.inner_steps,
          r->step_flop * (double)c->sync.inner_steps / 1e12);
   if (r->recomputed_flop > 0) printf("recomputing adds %.4g TFLOP a step\n", r->recomputed_flop / 1e12);
-  printf("a payload is at most %.0f bytes, %.1fx less than fp32; a peer sends and receives %.6g MB a round\n",
-         r->payload_bytes, 4.0 * (double)p->params.elems / r->payload_bytes, r->sent_bytes / 1e6);
+  printf("a payload is at most %.0f bytes, %.1fx less than fp32; by %s a peer sends %.6g MB and receives %.6g MB a "
+         "round\n",
+         r->payload_bytes, 4.0 * (double)p->params.elems / r->payload_bytes, cov_topology_name(r->topology),
+         r->sent_bytes / 1e6, r->received_bytes / 1e6);
   if (r->round_s <= 0) {
     printf("for times: --flops N or --measure, --uplink R --downlink R\n");
     return;
   }
   printf("at %.4g GFLOP/s a train rank: compute %.4g s, encode %.4g s, exchange %.4g s%s%s, apply %.4g s\n",
-         p->rates.flops / 1e9, r->compute_s, r->encode_s, r->exchange_s, *r->bound ? " by the " : "", r->bound,
-         r->apply_s);
+         p->rates.flops / 1e9, r->compute_s, r->encode_s, r->exchange_s, *r->bound ? " by " : "", r->bound, r->apply_s);
   printf("a round takes %.4g s%s, of which computing %.2f %%; %" PRId64 " rounds %.4g h, %.4g tokens/s of all peers\n",
          r->round_s, c->sync.delay > 0 ? " (the exchange runs beside the next round)" : "", 100 * r->utilisation,
          c->run.rounds, r->round_s * (double)c->run.rounds / 3600,
@@ -248,6 +251,7 @@ int cmd_plan(int argc, char **argv) {
       {"--measure", NULL, COV_FLAG_SWITCH, &p.measure, "measure them here: a few optimiser steps of the model"},
       {"--uplink", "RATE", COV_FLAG_TEXT, &p.uplink, "of each peer, 110Mbit"},
       {"--downlink", "RATE", COV_FLAG_TEXT, &p.downlink, "of each peer, 500Mbit"},
+      {"--relay", "RATE", COV_FLAG_TEXT, &p.relay, "of each of exchange.relays, both ways (more than is asked of it)"},
       {"--rtt", "TIME", COV_FLAG_TEXT, &p.rtt, "between two peers, 80ms (0)"},
       {"--outer", "N", COV_FLAG_TEXT, &p.outer, "parameters a second that a sync rank encodes, and applies (200e6)"},
       {"--memory", "SIZE", COV_FLAG_TEXT, &p.memory, "of a host (this machine's, what is left of it)"},

@@ -5,6 +5,7 @@
 
 #include "cli/bench_report.h"
 #include "common/need.h"
+#include "exchange/topology.h"
 
 /* ---- memory ---- */
 
@@ -35,6 +36,7 @@ int plan_memory_fits(const plan_memory *m);
 typedef struct {
   double flops;            /* operations a second of one train rank; 0: no times */
   double uplink, downlink; /* bit/s of a peer; 0: no times of the exchange */
+  double relay;            /* bit/s of a relay, each way; 0: more than anybody asks of it */
   double rtt_s;
   double outer_per_s; /* parameters a second that one sync rank encodes, and applies */
 } plan_rates;
@@ -44,9 +46,10 @@ typedef struct {
   double flop_per_token, step_flop;  /* model/llama.h; of one peer */
   double recomputed_flop;            /* of step_flop's kind, done again with train.recompute: time, not progress */
   double payload_bytes;              /* the largest */
+  cov_topology topology;             /* as set; auto: what the rates make the faster one, mesh without rates */
   double sent_bytes, received_bytes; /* a round and peer: payloads and messages */
   double compute_s, encode_s, exchange_s, apply_s, round_s, utilisation; /* 0 where rates are missing */
-  const char *bound; /* what sets the time of the exchange: "uplink", "downlink" */
+  const char *bound; /* what sets the time of the exchange: "a peer's uplink", "a relay's downlink" */
 } plan_round;
 
 cov_status plan_round_make(const cov_need_of *of, const plan_rates *rates, plan_round *out);

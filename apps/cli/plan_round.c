@@ -7,12 +7,12 @@
 #include "cli/bench_model.h"
 #include "cli/plan.h"
 #include "common/loop_settings.h"
-#include "exchange/topology.h"
 #include "sparseloco/payload.h"
 
 /* Messages that a round sends over each link besides payloads: commands, proposals, acknowledgements, commits, signs
  * of life. Measured with the quickstart (docs/performance.md): 87,763 B less three payloads of 27,552 B. */
 static const double messages_bytes = 1700;
+static const double unlimited = 1e30; /* bit/s */
 
 static cov_status largest_payload(const cov_need_of *of, double *bytes) {
   cov_outer_settings set;
@@ -24,18 +24,39 @@ static cov_status largest_payload(const cov_need_of *of, double *bytes) {
   return COV_OK;
 }
 
-static void set_exchange(const cov_config *c, const plan_rates *rates, plan_round *r) {
-  const int peers = (int)c->run.peers;
-  if (peers < 2 || rates->uplink <= 0 || rates->downlink <= 0) return;
-  cov_link_rate *rate = calloc((size_t)peers, sizeof *rate);
-  if (!rate) return;
-  for (int i = 0; i < peers; i++) rate[i] = (cov_link_rate){.up = rates->uplink / 8, .down = rates->downlink / 8};
-  const cov_cost_params cost = {.peers = peers, .rate = rate, .payload_bytes = r->payload_bytes + messages_bytes};
-  const cov_cost least = cov_topology_cost(&cost, COV_TOPOLOGY_MESH);
+static const char *bound_name(const cov_cost *cost, int peers) {
+  if (cost->host < peers) return cost->what[0] == 'u' ? "a peer's uplink" : "a peer's downlink";
+  return cost->what[0] == 'u' ? "a relay's uplink" : "a relay's downlink";
+}
+
+static cov_topology choose_topology(const cov_config *c, const cov_cost_params *cost) {
+  char why[512];
+  if (c->exchange.relays == 0 || c->exchange.topology == COV_CFG_TOPOLOGY_MESH) return COV_TOPOLOGY_MESH;
+  if (c->exchange.topology == COV_CFG_TOPOLOGY_RELAY) return COV_TOPOLOGY_RELAY;
+  return cost->rate ? cov_topology_choose(cost, why, sizeof why) : COV_TOPOLOGY_MESH;
+}
+
+/* Without rates there is a topology, and no time. */
+static cov_status set_exchange(const cov_config *c, const plan_rates *rates, plan_round *r) {
+  const int peers = (int)c->run.peers, relays = (int)c->exchange.relays;
+  cov_cost_params cost = {.peers = peers, .relays = relays, .payload_bytes = r->payload_bytes + messages_bytes};
+  r->topology = choose_topology(c, &cost);
+  if (peers < 2 || rates->uplink <= 0 || rates->downlink <= 0) return COV_OK;
+  cov_link_rate *rate = calloc((size_t)(peers + relays), sizeof *rate);
+  if (!rate) return COV_FAIL(COV_ENOMEM, "no memory for the rates of %d hosts", peers + relays);
+  for (int i = 0; i < peers + relays; i++) {
+    const double relay = rates->relay > 0 ? rates->relay : unlimited;
+    rate[i].up = (i < peers ? rates->uplink : relay) / 8;
+    rate[i].down = (i < peers ? rates->downlink : relay) / 8;
+  }
+  cost.rate = rate;
+  r->topology = choose_topology(c, &cost);
+  const cov_cost least = cov_topology_cost(&cost, r->topology);
   free(rate);
   /* A payload, then propose, acknowledge, commit: four ways, two round trips. */
   r->exchange_s = least.s + 2 * rates->rtt_s;
-  r->bound = least.what;
+  r->bound = bound_name(&least, peers);
+  return COV_OK;
 }
 
 /* The outer step runs beside the next round's training with sync.delay, else behind this one's. */
@@ -44,7 +65,6 @@ static void set_times(const cov_need_of *of, const plan_rates *rates, plan_round
   const double steps = (double)c->sync.inner_steps, ranks = (double)c->run.ranks_per_peer;
   r->compute_s = steps * (r->step_flop + r->recomputed_flop) / (rates->flops * ranks);
   r->encode_s = r->apply_s = (double)of->params->elems / (rates->outer_per_s * (double)c->run.sync_ranks);
-  set_exchange(c, rates, r);
   const double outer = r->encode_s + r->exchange_s + r->apply_s;
   r->round_s = c->sync.delay > 0 ? fmax(r->compute_s, outer) : r->compute_s + outer;
   r->utilisation = r->compute_s / r->round_s;
@@ -61,7 +81,11 @@ cov_status plan_round_make(const cov_need_of *of, const plan_rates *rates, plan_
     r->recomputed_flop = (r->step_flop - head) / 3;
   }
   COV_TRY(largest_payload(of, &r->payload_bytes));
-  r->sent_bytes = r->received_bytes = (double)(c->run.peers - 1) * (r->payload_bytes + messages_bytes);
+  COV_TRY(set_exchange(c, rates, r));
+  const double others = (double)(c->run.peers - 1),
+               copies = r->topology == COV_TOPOLOGY_RELAY && others > 0 ? 1 : others;
+  r->sent_bytes = copies * r->payload_bytes + others * messages_bytes;
+  r->received_bytes = others * (r->payload_bytes + messages_bytes);
   if (rates->flops > 0) set_times(of, rates, r);
   return COV_OK;
 }
