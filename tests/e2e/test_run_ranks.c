@@ -197,14 +197,33 @@ static void too_many_ranks_are_refused_before_the_start(void **state) {
   snprintf(run.dir, sizeof run.dir, "%.200s/refused", run.folder);
   assert_int_equal(test_run_tool(&run, command), 2);
   assert_false(cov_file_exists(run.dir));
+  snprintf(command, sizeof command, "%.250s/out", run.folder);
+  char *text;
+  size_t bytes;
+  assert_ok(cov_file_read(command, 1 << 16, &text, &bytes));
+  if (!strstr(text, "run.ranks_per_peer=258, but the model's largest tensor has 257 bands (rows of chunks) to share "
+                    "out: take at most 257"))
+    fail_msg("%s", text);
+  free(text);
+}
+
+/* Where nothing multiplies bf16, training says so: each peer in its log, one of them on the terminal. */
+static void auto_says_that_it_is_f32(void **state) {
+  (void)state;
+  assert_int_equal(setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 1), 0);
+  test_run_start(&run, "auto", (const char *const[]){"run.rounds=1", "train.warmup_steps=1", NULL});
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_int_equal(unsetenv("ONEDNN_MAX_CPU_ISA"), 0);
+  assert_int_equal(test_run_count(&run, "train.dtype=auto is fp32 here: this "), 1);
+  assert_int_equal(test_run_lines(&run, "logs/peer-0-train-0.log", "train.dtype=auto is fp32 here: ", ""), 1);
+  assert_int_equal(test_run_lines(&run, "logs/peer-1-train-0.log", "train.dtype=auto is fp32 here: ", ""), 1);
 }
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(three_ranks_train_like_one),
-      cmocka_unit_test(any_number_of_ranks_goes_on),
-      cmocka_unit_test(muon_on_ranks_trains_like_one),
-      cmocka_unit_test(too_many_ranks_are_refused_before_the_start),
+      cmocka_unit_test(three_ranks_train_like_one),    cmocka_unit_test(any_number_of_ranks_goes_on),
+      cmocka_unit_test(muon_on_ranks_trains_like_one), cmocka_unit_test(too_many_ranks_are_refused_before_the_start),
+      cmocka_unit_test(auto_says_that_it_is_f32),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);
 }

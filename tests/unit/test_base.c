@@ -96,6 +96,28 @@ static void memory_is_zeroed_aligned_and_accounted(void **state) {
   assert_null(p);
 }
 
+/* Each purpose with what it holds and has held, in MiB; a purpose that never held anything is not named. */
+static void the_report_has_a_line_for_each_purpose(void **state) {
+  (void)state;
+  char *text = NULL, line[512];
+  size_t size;
+  void *p;
+  assert_ok(cov_mem_alloc(COV_SPACE_HOST, COV_MEM_MOMENTS, 3 << 20, &p));
+  FILE *out = open_memstream(&text, &size);
+  cov_mem_report(out);
+  fclose(out);
+  cov_mem_line(line, sizeof line);
+  cov_mem_free(p);
+  char *moments = strstr(text, cov_mem_tag_text(COV_MEM_MOMENTS));
+  assert_non_null(moments);
+  assert_non_null(strstr(moments, "        3.00         3.00\n"));
+  assert_non_null(strstr(text, "total "));
+  assert_non_null(strstr(text, "resident at most "));
+  assert_null(strstr(text, cov_mem_tag_text(COV_MEM_PREPARED)));
+  assert_non_null(strstr(line, "moments=3145728 "));
+  free(text);
+}
+
 static void pieces_of_an_arena_lie_apart(void **state) {
   (void)state;
   static const size_t bytes[] = {1, 64, 0, 4096, 65};
@@ -224,6 +246,7 @@ int main(void) {
       cmocka_unit_test(a_failure_keeps_its_message),
       cmocka_unit_test(plans_take_no_memory),
       cmocka_unit_test(pieces_of_an_arena_lie_apart),
+      cmocka_unit_test(the_report_has_a_line_for_each_purpose),
       cmocka_unit_test(memory_is_zeroed_aligned_and_accounted),
       cmocka_unit_test(blake2b_matches_rfc_7693),
       cmocka_unit_test(blake2b_does_not_depend_on_the_pieces),

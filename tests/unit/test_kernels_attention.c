@@ -207,8 +207,26 @@ static void test_attention_causal(void **state) {
   }
 }
 
+/* Scores are never kept: what a pass needs beside its operands grows with T, not with its square. */
+static void check_scratch(void) {
+  for (int d = 0; d < 2; d++) {
+    const covi_typed_loops *loops = covi_loops_get()->typed[d];
+    for (int64_t E = 32; E <= 128; E *= 2) {
+      const int64_t forward[2] = {loops->attention_forward_bytes(4096, E), loops->attention_forward_bytes(8192, E)};
+      const int64_t backward[2] = {loops->attention_backward_bytes(4096, E), loops->attention_backward_bytes(8192, E)};
+      assert_true(forward[1] <= 2 * forward[0] && backward[1] <= 2 * backward[0] + 4096);
+      assert_true(backward[1] < (int64_t)8192 * 8192 / 2);
+    }
+  }
+}
+
+static void test_attention_scratch(void **state) {
+  (void)state;
+  each_width(check_scratch);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {cmocka_unit_test(test_attention), cmocka_unit_test(test_attention_reference),
-                                     cmocka_unit_test(test_attention_causal)};
+                                     cmocka_unit_test(test_attention_causal), cmocka_unit_test(test_attention_scratch)};
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

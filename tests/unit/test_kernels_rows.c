@@ -19,6 +19,13 @@ static void check_rmsnorm(void) {
     assert_int_equal(ref->rmsnorm_forward(&p, want, want_rstd, x, NULL, NULL, g, R, D, 1e-5f), 0);
     check_close("rmsnorm_forward y", y, want, n, 1.0, 1e-6);
     check_close("rmsnorm_forward rstd", rstd, want_rstd, R, 1e-3, 1e-6);
+    float *sum = buffer_copy(x, n), *want_sum = buffer_copy(x, n); /* and with a residual, dy here, in the same sweep */
+    assert_int_equal(cpu->rmsnorm_forward(&q, y, rstd, sum, dy, NULL, g, R, D, 1e-5f), 0);
+    assert_int_equal(ref->rmsnorm_forward(&p, want, rstd, want_sum, dy, NULL, g, R, D, 1e-5f), 0);
+    check_same("rmsnorm_forward x + r", sum, want_sum, n);
+    check_close("rmsnorm_forward y of x + r", y, want, n, 1.0, 1e-6);
+    buffer_release(sum);
+    buffer_release(want_sum);
     float *dx = buffer_random(n, 8), *dg = buffer_random(D, 9), *want_dx = buffer_copy(dx, n);
     float *want_dg = buffer_copy(dg, D), *dx3 = buffer_copy(dx, n), *dg3 = buffer_copy(dg, D);
     assert_int_equal(cpu->rmsnorm_backward(&p, dx, NULL, dg, dy, x, g, want_rstd, R, D), 0);

@@ -414,6 +414,29 @@ static void memory_is_what_was_predicted(void **state) {
   }
 }
 
+/* With 262,144 tokens in the vocabulary one more row of logits would be a MiB: what a longer batch costs more is less
+ * than a twentieth of that a row, and the head with its logits is there once, for 256 rows. */
+static void the_head_does_not_grow_with_the_batch(void **state) {
+  (void)state;
+  enum { V = 262144 };
+  const cov_ops *tables[] = {cov_ops_ref(), cov_ops_cpu()};
+  const cov_place place = {.space = COV_SPACE_HOST, .dtype = COV_F32, .threads = 1};
+  cov_llama_config config = tiny_config(1, 2);
+  config.vocab = V;
+  config.seq_len = 64;
+  for (int t = 0; t < 2; t++) {
+    int64_t bytes[2];
+    for (int i = 0; i < 2; i++) {
+      const cov_llama_shape shape = {.batch = i ? 16 : 4, .seq_len = 64};
+      cov_llama_bytes of;
+      assert_ok(cov_llama_measure(&config, &shape, tables[t], &place, &of));
+      bytes[i] = of.activations + of.scratch;
+    }
+    assert_true(bytes[1] - bytes[0] < (int64_t)(12 * 64) * V * 4 / 20);
+    assert_in_range(bytes[0], (int64_t)256 * V * 4, (int64_t)256 * V * 4 * 3 / 2);
+  }
+}
+
 static void create_refuses_what_it_cannot_run(void **state) {
   (void)state;
   cov_llama_config config = tiny_config(0, 2), other = tiny_config(1, 2);
@@ -453,6 +476,7 @@ int main(void) {
       cmocka_unit_test(a_batch_without_targets_has_no_gradient),
       cmocka_unit_test(bad_batches_are_refused),
       cmocka_unit_test(memory_is_what_was_predicted),
+      cmocka_unit_test(the_head_does_not_grow_with_the_batch),
       cmocka_unit_test(create_refuses_what_it_cannot_run),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
