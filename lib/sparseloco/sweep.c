@@ -53,8 +53,9 @@ static void finish_chunk(const sweep_pass *p, int t, int64_t c, const float *e, 
   const covi_sweep *s = p->sweep;
   const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
   int64_t at = s->shard->part[t].kept + c * gt->k;
-  if (candidates->n < gt->k) { /* the guess was too high */
-    candidates->floor = 0;
+  /* The guess was too high: half a binade lower, then one, then two ... With 0 everything is a candidate. */
+  for (uint32_t step = 1u << 22; candidates->n < gt->k; step *= 2) {
+    candidates->floor = candidates->floor > step ? candidates->floor - step : 0;
     p->width->collect(e, gt->X * gt->w, gt->h, gt->w, candidates);
   }
   s->floor[s->chunk_first[t] + c] = p->width->pick(candidates, gt->w, gt->k, s->index + at, s->value + at);

@@ -104,7 +104,7 @@ typedef struct {
   void (*collect)(const float *e, int64_t row_elems, int h, int w, covi_candidates *candidates);
 
   /** The k of the candidates with the largest magnitude, of equal ones the lower index: index[k] in the chunk (its rows
-   *  have w elements), ascending, and value[k]. 1 <= k <= n. Returns a floor that somewhat more than k elements of a
+   *  have w elements), ascending, and value[k]. 1 <= k <= n. Returns a floor that some times k elements of a
    *  like chunk would reach: it decides the time of a later call, never a result, and may differ between widths. */
   uint32_t (*pick)(const covi_candidates *candidates, int w, int k, uint16_t *index, float *value);
 
@@ -173,8 +173,13 @@ static inline void covi_tile_fetch(const covi_tile *t, int r) {
 typedef struct {
   uint32_t low, high; /* reach >= k candidates reach low, fewer than k reach high */
   int reach;
-  uint32_t guess; /* a low that somewhat more than k reached; 0: none seen */
+  uint32_t guess; /* a low that more than k reached, by COVI_GUESS_ROOM; 0: none seen */
 } covi_threshold;
+
+/* A guess lets this many times k candidates through: a like chunk, of another round or another peer, may have a third
+ * of them without being looked at twice. With 1.25 four chunks in ten were, and that took half of the encoder's time.
+ */
+enum { COVI_GUESS_ROOM = 3 };
 
 static inline void covi_threshold_narrow(covi_threshold *t, int k, uint32_t middle, int reach) {
   if (reach < k) {
@@ -183,14 +188,14 @@ static inline void covi_threshold_narrow(covi_threshold *t, int k, uint32_t midd
   }
   t->low = middle;
   t->reach = reach;
-  if (reach >= k + k / 4) t->guess = middle; /* not so tight that a like chunk would fall short of k */
+  if (reach >= COVI_GUESS_ROOM * k) t->guess = middle;
 }
 
-/** The floor for a like chunk: where nothing looser than the threshold was seen, a sixteenth of a binade below it. */
+/** The floor for a like chunk: where nothing looser than the threshold was seen, half a binade below it. */
 static inline uint32_t covi_threshold_floor(const covi_threshold *t, const covi_candidates *c, int k) {
-  uint32_t slack = 1u << 19;
+  uint32_t slack = 1u << 22;
   if (t->guess > 0) return t->guess;
-  if (c->n >= k + k / 4) return c->floor;
+  if (c->n >= COVI_GUESS_ROOM * k) return c->floor;
   return t->low > slack ? t->low - slack : 0;
 }
 

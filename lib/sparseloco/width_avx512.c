@@ -32,47 +32,35 @@ COVI_AVX512 static uint32_t avx512_largest(const float *x, int64_t n) {
   return _mm512_reduce_max_epu32(_mm512_max_epu32(_mm512_max_epu32(a, b), _mm512_max_epu32(c, d)));
 }
 
-/* Append the columns in `keep` of row r, whose elements are at e. Most rows have one to three: those are stored without
- * asking, and what is beyond the candidates is overwritten by the next ones. */
-COVI_AVX512 static inline void append(covi_candidates *c, int r, const float *e, uint64_t keep) {
-  uint16_t *place = c->place + c->n;
-  uint32_t *bits = c->bits + c->n;
-  unsigned first = (unsigned)r * COV_CHUNK_EDGE_MAX;
-  int n = (int)_mm_popcnt_u64(keep);
-  for (int i = 0; i < 3; i++) {
-    unsigned column = (unsigned)_tzcnt_u64(keep) % COV_CHUNK_EDGE_MAX; /* 0 where none is left: inside the row */
-    place[i] = (uint16_t)(first + column);
-    bits[i] = cov_float_bits(e[column]);
-    keep = _blsr_u64(keep);
-  }
-  for (int i = 3; i < n; i++) {
-    unsigned column = (unsigned)_tzcnt_u64(keep);
-    place[i] = (uint16_t)(first + column);
-    bits[i] = cov_float_bits(e[column]);
-    keep = _blsr_u64(keep);
-  }
-  c->n += n;
+/* Append what is kept of sixteen elements, the first of which has place `first`. Nothing is decided by a jump: whole
+ * vectors are stored, and what is beyond the candidates is overwritten by the next ones. */
+COVI_AVX512 static inline int append(covi_candidates *c, int n, __m512i bits, __mmask16 keep, int first) {
+  const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+  __m512i place = _mm512_add_epi32(_mm512_set1_epi32(first), lane);
+  _mm512_storeu_si512(c->bits + n, _mm512_maskz_compress_epi32(keep, bits));
+  _mm256_storeu_si256((__m256i *)(c->place + n), _mm512_cvtepi32_epi16(_mm512_maskz_compress_epi32(keep, place)));
+  return n + (int)_mm_popcnt_u32(keep);
 }
 
 COVI_AVX512 static void avx512_collect(const float *e, int64_t row_elems, int h, int w, covi_candidates *c) {
   const __m512i floor = _mm512_set1_epi32((int)c->floor);
-  c->n = 0;
+  int n = 0;
   for (int r = 0; r < h; r++) {
-    uint64_t keep = 0;
     for (int i = 0; i < w; i += LANES) {
       __mmask16 lanes = lanes_of(w - i);
       __m512 x = _mm512_maskz_loadu_ps(lanes, e + r * row_elems + i);
-      keep |= (uint64_t)_mm512_mask_cmpge_epu32_mask(lanes, magnitude_of(x), floor) << i;
+      __mmask16 keep = _mm512_mask_cmpge_epu32_mask(lanes, magnitude_of(x), floor);
+      n = append(c, n, _mm512_castps_si512(x), keep, r * COV_CHUNK_EDGE_MAX + i);
     }
-    append(c, r, e + r * row_elems, keep);
   }
+  c->n = n;
 }
 
 /* One row of one chunk. */
 COVI_AVX512 static inline __m512i feedback_row(const float *theta, const float *theta_end, float *feedback, int w,
                                                int r, __m512 beta, covi_candidates *c, __m512i largest) {
   const __m512i floor = _mm512_set1_epi32((int)c->floor);
-  uint64_t keep = 0;
+  int n = c->n;
   for (int i = 0; i < w; i += LANES) {
     __mmask16 lanes = lanes_of(w - i);
     __m512 delta = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, theta + i), _mm512_maskz_loadu_ps(lanes, theta_end + i));
@@ -81,9 +69,10 @@ COVI_AVX512 static inline __m512i feedback_row(const float *theta, const float *
     __m512i magnitude = magnitude_of(e);
     _mm512_mask_storeu_ps(feedback + i, lanes, e);
     largest = _mm512_mask_max_epu32(largest, lanes, largest, magnitude);
-    keep |= (uint64_t)_mm512_mask_cmpge_epu32_mask(lanes, magnitude, floor) << i;
+    __mmask16 keep = _mm512_mask_cmpge_epu32_mask(lanes, magnitude, floor);
+    n = append(c, n, _mm512_castps_si512(e), keep, r * COV_CHUNK_EDGE_MAX + i);
   }
-  append(c, r, feedback, keep);
+  c->n = n;
   return largest;
 }
 
@@ -91,7 +80,7 @@ COVI_AVX512 static inline __m512i feedback_row(const float *theta, const float *
 COVI_AVX512 static inline __m512i feedback_row_64(const float *theta, const float *theta_end, float *feedback, int r,
                                                   __m512 beta, covi_candidates *c, __m512i largest) {
   const __m512i floor = _mm512_set1_epi32((int)c->floor);
-  __mmask16 keep[4];
+  int n = c->n;
   for (int i = 0; i < 4; i++) {
     __m512 delta = _mm512_sub_ps(_mm512_loadu_ps(theta + i * LANES), _mm512_loadu_ps(theta_end + i * LANES));
     __m512 decayed = _mm512_mul_ps(beta, _mm512_loadu_ps(feedback + i * LANES));
@@ -99,9 +88,10 @@ COVI_AVX512 static inline __m512i feedback_row_64(const float *theta, const floa
     __m512i magnitude = magnitude_of(e);
     _mm512_storeu_ps(feedback + i * LANES, e);
     largest = _mm512_max_epu32(largest, magnitude);
-    keep[i] = _mm512_cmpge_epu32_mask(magnitude, floor);
+    n = append(c, n, _mm512_castps_si512(e), _mm512_cmpge_epu32_mask(magnitude, floor),
+               r * COV_CHUNK_EDGE_MAX + i * LANES);
   }
-  append(c, r, feedback, (uint64_t)keep[3] << 48 | (uint64_t)keep[2] << 32 | (uint64_t)keep[1] << 16 | keep[0]);
+  c->n = n;
   return largest;
 }
 
