@@ -97,7 +97,7 @@ static void a_foreign_shard_is_named(void **state) {
   snprintf(extra, sizeof extra, "data.dir='%s/foreign'", run.folder);
   expect_one_line(3, 4, extra,
                   (const char *const[]){"foreign/train-00000.npy was changed since it was prepared", NULL});
-  expect_one_line(2, 4, "train.lrr=1", (const char *const[]){"train.lr", NULL});
+  expect_one_line(2, 4, "train.lrr=1", (const char *const[]){"did you mean 'train.lr'", NULL});
   expect_one_line(2, 4, "data.pool_samples=1000000",
                   (const char *const[]){"1000000 samples a round from a data set of", NULL});
   snprintf(command, sizeof command, "data.dir=%s/foreign", run.folder);
