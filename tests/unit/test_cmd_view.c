@@ -1,4 +1,4 @@
-/* `covenant top` and `covenant report` over run directories made by hand: going on, resumed, damaged, empty. */
+/* `covenant top`, `report` and `summary` over run directories made by hand: going on, resumed, damaged, empty. */
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -326,6 +326,31 @@ static void rounds_that_were_done_again_stand_once(void **state) {
   assert_printed("goes on after round 4; 6 rounds are done again");
 }
 
+/* By two receivers, of both peers and of a number that no peer has. */
+static void refused_payloads_are_counted(void **state) {
+  (void)state;
+  make_run("refused");
+  add_rounds(0, 0, 1, 5);
+  add_rounds(1, 0, 1, 5);
+  assert_int_equal(run("summary refused"), 0);
+  assert_null(strstr(test_output, "\nrefused"));
+  cov_events *e = open_events("sync", 0);
+  assert_ok(cov_events_payload_refused(e, &(cov_event_payload_refused){.round = 1, .sender = 1, .reason = "x"}));
+  cov_events_close(&e);
+  assert_int_equal(run("summary refused"), 0);
+  assert_printed("\nrefused    1 payload, counted by each receiver: 1 of peer 1\n");
+  e = open_events("sync", 0);
+  assert_ok(cov_events_payload_refused(e, &(cov_event_payload_refused){.round = 1, .sender = 1, .reason = "x"}));
+  assert_ok(cov_events_payload_refused(e, &(cov_event_payload_refused){.round = 1, .sender = 7, .reason = "x"}));
+  cov_events_close(&e);
+  e = open_events("sync", 1);
+  assert_ok(cov_events_payload_refused(e, &(cov_event_payload_refused){.round = 0, .sender = 0, .reason = "x"}));
+  cov_events_close(&e);
+  assert_int_equal(run("summary refused"), 0);
+  assert_printed(
+      "\nrefused    4 payloads, counted by each receiver: 1 of peer 0, 2 of peer 1, 1 of no peer of this run\n");
+}
+
 static void damaged_lines_are_counted_and_left_out(void **state) {
   (void)state;
   make_run("damaged");
@@ -393,6 +418,7 @@ int main(void) {
       cmocka_unit_test(time_between_starts_is_left_out),
       cmocka_unit_test(a_delayed_exchange_lies_beside_training),
       cmocka_unit_test(rounds_that_were_done_again_stand_once),
+      cmocka_unit_test(refused_payloads_are_counted),
       cmocka_unit_test(damaged_lines_are_counted_and_left_out),
       cmocka_unit_test(a_run_without_a_round_is_shown),
       cmocka_unit_test(a_long_run_makes_a_small_page),
