@@ -64,9 +64,25 @@ build() {
   build_preset cpu "$(default_jobs)" "${programs[@]}"
 }
 
-# One prepared folder. A folder that holds exactly this already is left as it is.
+# prepare_as KIND: "bytes", or "sentencepiece" with 1,024 pieces. What the other tokenizer made of the same text goes: a
+# build that got or lost SentencePiece is no reason to train on the old tokens.
+prepare_as() {
+  local tokenizer=(--vocab 1024) old=''
+  if [ "$1" = bytes ]; then tokenizer=(--tokenizer bytes); fi
+  if [ -e "$data/tokens/manifest.yaml" ]; then
+    old=$(sed -n 's/^tokenizer: {kind: \([a-z]*\),.*/\1/p' "$data/tokens/manifest.yaml")
+  fi
+  if [ -n "$old" ] && [ "$old" != "$1" ]; then
+    echo "note: $data/tokens was made with the tokenizer $old, now it would be $1: preparing it anew" >&2
+    tokenizer+=(--force)
+  fi
+  "$covenant" data prepare "${arguments[@]}" --out "$data/tokens" "${tokenizer[@]}"
+}
+
+# One prepared folder. A folder that holds exactly this already is left as it is. Of a short text no 1,024 pieces can be
+# made; that it is bytes then is written down, so that it is not tried again for the same text.
 prepare() {
-  local corpus=$data/corpus.txt arguments=()
+  local corpus=$data/corpus.txt arguments=() rc=0
   if [ "${#inputs[@]}" -eq 0 ]; then
     if [ ! -s "$corpus" ]; then "$covenant" data corpus --out "$data"; fi
     arguments=(--input "$corpus")
@@ -76,11 +92,17 @@ prepare() {
   mkdir -p "$data"
   if "$covenant" --version | grep -q '^SentencePiece *off'; then
     echo "note: byte tokenizer, 257 tokens; the entropies below are those of bytes"
-    "$covenant" data prepare "${arguments[@]}" --out "$data/tokens" --tokenizer bytes
-  elif ! "$covenant" data prepare "${arguments[@]}" --out "$data/tokens" --vocab 1024; then
-    [ "${#inputs[@]}" -gt 0 ] || return 3
-    echo "note: no vocabulary of 1,024 pieces can be made of this text; using bytes instead" >&2
-    "$covenant" data prepare "${arguments[@]}" --out "$data/tokens" --tokenizer bytes
+    prepare_as bytes
+  elif [ -e "$data/too-short" ]; then
+    echo "note: byte tokenizer, 257 tokens: this text is too short for 1,024 pieces"
+    prepare_as bytes
+  else
+    prepare_as sentencepiece || rc=$?
+    if [ "$rc" -eq 0 ]; then return; fi
+    [ "${#inputs[@]}" -gt 0 ] && [ "$rc" -eq 3 ] || return "$rc"
+    echo "note: no vocabulary of 1,024 pieces can be made of this text, the line above says why; trying bytes" >&2
+    prepare_as bytes
+    touch "$data/too-short"
   fi
 }
 

@@ -29,6 +29,7 @@ typedef struct {
   int64_t rounds, hashed;                            /* rounds recorded, and those with a hash */
   int64_t params;                                    /* of the model; 0 if unknown */
   int64_t sent_bytes, payload_bytes, payload_rounds; /* sums over the rounds */
+  int64_t n_peers, *refused;                         /* [n_peers + 1], owned: payloads by sender; last: of nobody */
 } peer_log;
 
 typedef struct {
@@ -64,9 +65,17 @@ static cov_status take_round(peer_log *log, const cov_event_line *line) {
   return COV_OK;
 }
 
+static cov_status take_refused(peer_log *log, const cov_event_line *line) {
+  int64_t sender;
+  COV_TRY(cov_event_line_int(line, "sender", &sender));
+  log->refused[sender >= 0 && sender < log->n_peers ? sender : log->n_peers]++;
+  return COV_OK;
+}
+
 static cov_status take_event(void *context, const cov_event_line *line) {
   peer_log *log = context;
   const char *kind = cov_event_line_text(line, "ev");
+  if (strcmp(kind, "payload_refused") == 0) return take_refused(log, line);
   if (strcmp(kind, "start") == 0) return cov_event_line_int(line, "params", &log->params);
   return strcmp(kind, "round") == 0 ? take_round(log, line) : COV_OK;
 }
@@ -81,6 +90,9 @@ static cov_status read_peers(summary *s) {
     log->n_rounds = s->cfg.run.rounds;
     log->hash = calloc((size_t)log->n_rounds, sizeof *log->hash);
     if (!log->hash) return COV_FAIL(COV_ENOMEM, "no memory for the state hashes of %" PRId64 " rounds", log->n_rounds);
+    log->n_peers = s->cfg.run.peers;
+    log->refused = calloc((size_t)log->n_peers + 1, sizeof *log->refused);
+    if (!log->refused) return COV_FAIL(COV_ENOMEM, "no memory to count payloads of %" PRId64 " peers", log->n_peers);
     COV_TRY(cov_event_file_read(path, take_event, log));
     if (log->params > 0) s->params = log->params;
   }
@@ -261,6 +273,28 @@ static void print_bytes(const summary *s) {
   printf("\n");
 }
 
+static int64_t refused_of(const summary *s, int64_t sender) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < s->cfg.run.peers; i++) n += s->peer[i].found ? s->peer[i].refused[sender] : 0;
+  return n;
+}
+
+/* A payload that was damaged where it was made is refused by each of the others. */
+static void print_refused(const summary *s) {
+  int64_t all = 0, peers = s->cfg.run.peers, of;
+  for (int64_t sender = 0; sender <= peers; sender++) all += refused_of(s, sender);
+  if (all == 0) return;
+  printf("refused    %" PRId64 " payload%s, counted by each receiver:", all, all == 1 ? "" : "s");
+  const char *comma = "";
+  for (int64_t sender = 0; sender < peers; sender++) {
+    if ((of = refused_of(s, sender)) == 0) continue;
+    printf("%s %" PRId64 " of peer %" PRId64, comma, of, sender);
+    comma = ",";
+  }
+  if ((of = refused_of(s, peers)) > 0) printf("%s %" PRId64 " of no peer of this run", comma, of);
+  printf("\n");
+}
+
 /* Of the rows from `first` on. */
 static double column_sum(const summary *s, const char *name, int64_t first) {
   double sum = 0, v;
@@ -320,6 +354,7 @@ static cov_status summarise(summary *s) {
   print_losses(s);
   print_hashes(s);
   print_bytes(s);
+  print_refused(s);
   print_time(s);
   if (s->n_different == 0) return COV_OK;
   return COV_FAIL(COV_EMISMATCH,
@@ -330,7 +365,10 @@ static cov_status summarise(summary *s) {
 }
 
 static void close_summary(summary *s) {
-  for (int64_t i = 0; s->peer && i < s->cfg.run.peers; i++) free(s->peer[i].hash);
+  for (int64_t i = 0; s->peer && i < s->cfg.run.peers; i++) {
+    free(s->peer[i].hash);
+    free(s->peer[i].refused);
+  }
   free(s->peer);
   cov_csv_close(&s->eval);
   cov_csv_close(&s->metrics);

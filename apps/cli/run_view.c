@@ -66,6 +66,7 @@ static cov_status take_round(view_peer *p, const cov_event_line *line, double t)
                              .start_t = p->begin_t,
                              .loss = number(line, "loss"),
                              .compute_s = number(line, "compute_s"),
+                             .idle_s = number(line, "idle_s"),
                              .encode_s = number(line, "encode_s"),
                              .exchange_s = number(line, "exchange_s"),
                              .wait_s = number(line, "wait_s"),

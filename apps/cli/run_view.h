@@ -15,7 +15,7 @@ enum { VIEW_NOTES = 200, VIEW_NOTE_BYTES = 240, VIEW_ROUNDS_MAX = 1 << 24 };
 typedef struct {
   double t;       /* wall clock at its end; 0: no such round */
   double start_t; /* when the sync program that did it started */
-  double loss, compute_s, encode_s, exchange_s, wait_s, apply_s;
+  double loss, compute_s, idle_s, encode_s, exchange_s, wait_s, apply_s;
   int64_t tokens, sent_bytes, received_bytes, payload_bytes, peers_in;
 } view_round;
 

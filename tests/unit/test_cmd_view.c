@@ -1,4 +1,4 @@
-/* `covenant top` and `covenant report` over run directories made by hand: going on, resumed, damaged, empty. */
+/* `covenant top`, `report` and `summary` over run directories made by hand: going on, resumed, damaged, empty. */
 #include <math.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -273,6 +273,43 @@ static void time_between_starts_is_left_out(void **state) {
   free(html);
 }
 
+/* With sync.delay the exchange runs beside the next inner steps. Peer 0 computes for longer than its exchange takes,
+ * but for round 3, which waits for round 2 as if there were no delay; the steps of peer 1 are done before the exchange
+ * of the round before. 20 s on 640 points from 1010 on; the waits of 10 s are for the start. */
+static void a_delayed_exchange_lies_beside_training(void **state) {
+  (void)state;
+#define ROUND(r, t, idle, compute, encode, exchange, apply)                                      \
+  "{\"ev\":\"round\",\"t\":" #t ",\"round\":" #r ",\"idle_s\":" #idle ",\"compute_s\":" #compute \
+  ",\"encode_s\":" #encode ",\"exchange_s\":" #exchange ",\"wait_s\":1,\"apply_s\":" #apply "}\n"
+  make_run("delayed");
+  put("run.yaml", "run: {peers: 2, rounds: 4}\nsync: {delay: 1}\n");
+  put("events/peer-0-sync.jsonl",
+      "{\"ev\":\"start\",\"t\":1000}\n" ROUND(0, 1018, 10, 4, 0.5, 3, 0.5) ROUND(1, 1022.5, 0.5, 4, 0.5, 3, 0.5)
+          ROUND(2, 1027, 0.5, 4, 0.5, 3, 0.5) ROUND(3, 1030, 4, 2, 0.25, 0.5, 0.25));
+  put("events/peer-1-sync.jsonl", "{\"ev\":\"start\",\"t\":1000}\n" ROUND(0, 1019, 10, 1, 0.5, 4, 0.5)
+                                      ROUND(1, 1024, 0.5, 1, 0.5, 4, 0.5) ROUND(2, 1030, 4, 1, 0.5, 4, 1.5));
+#undef ROUND
+  assert_int_equal(run("report delayed"), 0);
+  char *html = page();
+  assert_non_null(strstr(html, "the high one is training, the thin one below is the exchange"));
+  DRAWS(html, "time of each peer",
+        "x=\"64.00\" y=\"34\" width=\"128.00\" height=\"10\"><title>round 0, inner steps: 4 s",
+        "x=\"208.00\" y=\"34\" width=\"128.00\" height=\"10\"><title>round 1, inner steps: 4 s",
+        "x=\"208.00\" y=\"46\" width=\"96.00\" height=\"6\"><title>round 0, exchange: 3 s",
+        "x=\"480.00\" y=\"34\" width=\"128.00\" height=\"10\"><title>round 3, training waits: 4 s",
+        "x=\"608.00\" y=\"34\" width=\"64.00\" height=\"10\"><title>round 3, inner steps: 2 s",
+        "x=\"208.00\" y=\"60\" width=\"32.00\" height=\"10\"><title>round 1, inner steps: 1 s",
+        "x=\"240.00\" y=\"60\" width=\"128.00\" height=\"10\"><title>round 2, training waits: 4 s",
+        "x=\"368.00\" y=\"60\" width=\"32.00\" height=\"10\"><title>round 2, inner steps: 1 s",
+        "x=\"368.00\" y=\"72\" width=\"128.00\" height=\"6\"><title>round 1, exchange: 4 s", ">training waits<");
+  assert_null(strstr(html, "round 0, training waits"));
+  assert_non_null(
+      strstr(html, "<td>70.0 %</td><td>8.8 %</td><td>30.0 %</td><td>47.5 %</td><td>8.8 %</td><td>20.0 s</td>"));
+  assert_non_null(
+      strstr(html, "<td>17.6 %</td><td>8.8 %</td><td>82.4 %</td><td>70.6 %</td><td>14.7 %</td><td>17.0 s</td>"));
+  free(html);
+}
+
 /* Rounds after the checkpoint were done twice; the second time counts. */
 static void rounds_that_were_done_again_stand_once(void **state) {
   (void)state;
@@ -287,6 +324,31 @@ static void rounds_that_were_done_again_stand_once(void **state) {
   assert_int_equal(run("top again"), 0);
   assert_printed("   0  running        6    3.125");
   assert_printed("goes on after round 4; 6 rounds are done again");
+}
+
+/* By two receivers, of both peers and of a number that no peer has. */
+static void refused_payloads_are_counted(void **state) {
+  (void)state;
+  make_run("refused");
+  add_rounds(0, 0, 1, 5);
+  add_rounds(1, 0, 1, 5);
+  assert_int_equal(run("summary refused"), 0);
+  assert_null(strstr(test_output, "\nrefused"));
+  cov_events *e = open_events("sync", 0);
+  assert_ok(cov_events_payload_refused(e, &(cov_event_payload_refused){.round = 1, .sender = 1, .reason = "x"}));
+  cov_events_close(&e);
+  assert_int_equal(run("summary refused"), 0);
+  assert_printed("\nrefused    1 payload, counted by each receiver: 1 of peer 1\n");
+  e = open_events("sync", 0);
+  assert_ok(cov_events_payload_refused(e, &(cov_event_payload_refused){.round = 1, .sender = 1, .reason = "x"}));
+  assert_ok(cov_events_payload_refused(e, &(cov_event_payload_refused){.round = 1, .sender = 7, .reason = "x"}));
+  cov_events_close(&e);
+  e = open_events("sync", 1);
+  assert_ok(cov_events_payload_refused(e, &(cov_event_payload_refused){.round = 0, .sender = 0, .reason = "x"}));
+  cov_events_close(&e);
+  assert_int_equal(run("summary refused"), 0);
+  assert_printed(
+      "\nrefused    4 payloads, counted by each receiver: 1 of peer 0, 2 of peer 1, 1 of no peer of this run\n");
 }
 
 static void damaged_lines_are_counted_and_left_out(void **state) {
@@ -354,7 +416,9 @@ int main(void) {
       cmocka_unit_test(a_run_that_goes_on_is_shown),
       cmocka_unit_test(ledgers_that_differ_are_said),
       cmocka_unit_test(time_between_starts_is_left_out),
+      cmocka_unit_test(a_delayed_exchange_lies_beside_training),
       cmocka_unit_test(rounds_that_were_done_again_stand_once),
+      cmocka_unit_test(refused_payloads_are_counted),
       cmocka_unit_test(damaged_lines_are_counted_and_left_out),
       cmocka_unit_test(a_run_without_a_round_is_shown),
       cmocka_unit_test(a_long_run_makes_a_small_page),

@@ -158,7 +158,7 @@ static void mistakes_are_found_before_the_start(void **state) {
     int code;
     const char *arguments, *text;
   } cases[] = {
-      {2, "--dry-run " COMMON " sync.topkk=3", "sync.topk"},
+      {2, "--dry-run " COMMON " sync.topkk=3", "did you mean 'sync.topk'"},
       {2, "--dry-run " COMMON " run.hosts=a", "run.hosts names 1 hosts"},
       {2, "--dry-run " COMMON " run.hosts=a:4,b", "'a:4' is not a host name"},
       {2, "--dry-run " COMMON " run.hosts=-x,b", "'-x' is not a host name"},
@@ -255,6 +255,35 @@ static void damaged_data_are_found_before_the_start(void **state) {
   assert_false(cov_file_exists(in_base("h")));
 }
 
+#ifdef COVENANT_HAVE_SENTENCEPIECE
+/* The vocabulary of another text, a part of it, and none. */
+static void a_foreign_tokenizer_is_found_before_the_start(void **state) {
+  (void)state;
+  const char *inputs[] = {put_paragraphs("one.txt", 0, 300), put_paragraphs("two.txt", 300, 300)};
+  const char *const folders[] = {"pieces", "others"};
+  char command[4096];
+  for (int i = 0; i < 2; i++) {
+    cov_prepare_params p = easy_params(&inputs[i], 1, in_base(folders[i]));
+    cov_prepare_result r;
+    p.tokenizer = "sentencepiece";
+    p.vocab = 310;
+    assert_ok(cov_prepare(&p, &r));
+  }
+  assert_int_equal(launch("--dry-run data.dir=pieces run.dir=p run.peers=2"), 0);
+  static const char *const damage[] = {"cp others/tokenizer.model pieces", "truncate -s 5000 pieces/tokenizer.model",
+                                       "rm pieces/tokenizer.model"};
+  static const char *const said[] = {"pieces/tokenizer.model is damaged or another: its hash is not the one in",
+                                     "pieces/tokenizer.model is damaged or another: its hash is not the one in",
+                                     "pieces/tokenizer.model is missing, but listed in the manifest"};
+  for (int i = 0; i < 3; i++) {
+    snprintf(command, sizeof command, "cd '%s' && %s", base_folder, damage[i]);
+    assert_int_equal(system(command), 0);
+    refuse(3, "data.dir=pieces run.dir=p run.peers=2", said[i]);
+  }
+  assert_false(cov_file_exists(in_base("p")));
+}
+#endif
+
 static void a_file_in_the_way_is_named(void **state) {
   (void)state;
   static const char *const names[] = {"bin/mpirun", "bin/covenant-train", "bin/covenant-sync", "bin/covenant-eval"};
@@ -305,6 +334,9 @@ int main(void) {
       cmocka_unit_test(a_lock_of_a_dead_launch_is_taken_over),
       cmocka_unit_test(a_stop_during_the_start_is_no_mystery),
       cmocka_unit_test(damaged_data_are_found_before_the_start),
+#ifdef COVENANT_HAVE_SENTENCEPIECE
+      cmocka_unit_test(a_foreign_tokenizer_is_found_before_the_start),
+#endif
       cmocka_unit_test(a_file_in_the_way_is_named),
       cmocka_unit_test(a_missing_mpirun_is_named),
       cmocka_unit_test(help_is_on_one_screen),
