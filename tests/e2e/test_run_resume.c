@@ -246,20 +246,29 @@ static void muon_goes_on_too(void **state) {
 }
 
 /* How many are kept exactly is the business of cov_ckpt_prune. A run also keeps the newest that all peers have, and
- * skips one while the one before is being written. */
+ * multiples of keep_every, and skips one while the one before is being written. */
 static void old_checkpoints_are_removed(void **state) {
   (void)state;
-  launch("keep", (const char *const[]){"checkpoint.every_rounds=1", "checkpoint.keep=1", "run.rounds=12", NULL},
-         "done");
+  static const char *const stops[] = {"run.stop_after=5", "run.stop_after=10", "run.stop_after=12"};
+  for (int i = 0; i < 3; i++) { /* the end of a launch waits for its checkpoint */
+    launch("keep",
+           (const char *const[]){"checkpoint.every_rounds=1", "checkpoint.keep=1", "checkpoint.keep_every=5",
+                                 "run.rounds=12", stops[i], NULL},
+           i < 2 ? "stopped" : "done");
+  }
   for (int peer = 0; peer < 4; peer++) {
     char name[80];
     cov_ckpt_entry *entries;
     int n;
     snprintf(name, sizeof name, "peers/%d/checkpoints", peer);
     assert_ok(cov_ckpt_list(in_run(name), &entries, &n));
-    assert_in_range(n, 1, 2);
+    assert_in_range(n, 3, 4);
     assert_int_equal(entries[0].round, 12);
     assert_true(entries[0].complete);
+    assert_int_equal(entries[n - 2].round, 10);
+    assert_true(entries[n - 2].complete);
+    assert_int_equal(entries[n - 1].round, 5);
+    assert_true(entries[n - 1].complete);
     free(entries);
   }
 }
