@@ -153,7 +153,7 @@ static cov_status read_tokens(const cov_app *app, cov_resume *r) {
   cov_ckpt *ckpt;
   COV_TRY(cov_app_ckpt_parent(app, parent, sizeof parent));
   COV_TRY(cov_ckpt_folder(parent, r->round, r->folder, sizeof r->folder));
-  COV_TRY(cov_ckpt_open(r->folder, COV_CKPT_QUICK, &ckpt));
+  COV_TRY(cov_ckpt_open(r->folder, COV_CKPT_QUICK, &ckpt)); /* all that is read here is in the index */
   r->tokens = cov_ckpt_meta_of(ckpt)->tokens;
   cov_ckpt_close(&ckpt);
   return COV_OK;
