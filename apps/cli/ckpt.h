@@ -32,8 +32,8 @@ typedef struct {
   int64_t keep, keep_every; /* -1: as the run's settings say */
   bool dry_run;
 } ckpt_prune_params;
-/** Remove what the rules do not keep. Of a run the newest round that all its peers have is kept in any case: without it
- *  the run could not go on. */
+/** Remove what the rules do not keep. A round that more peers have than any newer one is kept in any case: the run may
+ *  have no newer one to go on from, depending on which peers are left. */
 cov_status ckpt_prune(const char *path, const ckpt_found *found, const ckpt_prune_params *p);
 
 #endif

@@ -77,6 +77,26 @@ static cov_status check_lock(const char *dir) {
   return st;
 }
 
+/* A run that was not started by launch, with a pasted line, does not lock the directory. But each of its gateways has
+ * its ledger locked, from the moment that the peers have met to its end. */
+static cov_status check_ledgers(const cov_config *cfg) {
+  char path[PATH_BYTES];
+  for (int64_t p = 0; p < PEERS_MAX; p++) {
+    COV_TRY(cov_path(path, sizeof path, "%s/peers/%" PRId64 "/ledger", cfg->run.dir, p));
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) continue;
+    bool taken = lock_patiently(fd, LOCK_SH) != 0 && errno == EWOULDBLOCK;
+    close(fd);
+    if (!taken) continue;
+    return COV_FAIL(COV_EUSAGE,
+                    "%s is in use by a run that 'covenant launch' did not start (peer %" PRId64
+                    " has its ledger open): wait for its end, stop it with kill -USR1 on its mpirun, or choose another "
+                    "run.dir",
+                    cfg->run.dir, p);
+  }
+  return COV_OK;
+}
+
 static bool has_ledger(const cov_config *cfg) {
   char path[PATH_BYTES];
   for (int64_t p = 0; p < PEERS_MAX; p++) {
@@ -120,9 +140,10 @@ static cov_status compare_settings(const cov_config *cfg) {
 static cov_status classify(const cov_config *cfg, launch_folder_kind *kind) {
   char reason[COV_STATE_REASON_BYTES];
   cov_run_state state = COV_RUN_RUNNING;
-  bool known = cov_state_read(cfg->run.dir, &state, reason) == COV_OK;
   *kind = LAUNCH_FRESH;
   if (!has_ledger(cfg)) return COV_OK;
+  COV_TRY(check_ledgers(cfg)); /* before STATE: what held them may write it at its end */
+  bool known = cov_state_read(cfg->run.dir, &state, reason) == COV_OK;
   if (cfg->run.resume == COV_CFG_RESUME_NEVER) {
     return COV_FAIL(COV_EUSAGE,
                     "%s: this run directory already holds a run (%s) and run.resume is never: choose another run.dir "

@@ -11,8 +11,9 @@ typedef enum {
   LAUNCH_DONE    /* it has: nothing to do */
 } launch_folder_kind;
 
-/** What the directory holds. COV_EUSAGE if another launch has it locked, or it holds a run and run.resume is never;
- *  COV_EMISMATCH names the setting in which the run there differs. Changes nothing. */
+/** What the directory holds. COV_EUSAGE if another launch has it locked, a run without launch has a ledger in it
+ *  open, or it holds a run and run.resume is never; COV_EMISMATCH names the setting in which the run there differs.
+ * Changes nothing. */
 cov_status launch_folder_check(const cov_config *cfg, launch_folder_kind *kind);
 /** Make the directory, lock RUN/lock and write "PID HOST" into it, then check as above. *fd stays open for as long as
  * the run goes on; mpirun inherits it, so that the directory stays locked while ranks end after a launch that was

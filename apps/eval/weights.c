@@ -26,7 +26,7 @@ static cov_status open_newest(const char *parent, cov_ckpt **ckpt, char folder[C
   for (int i = 0; i < n && !*ckpt && st == COV_OK; i++) {
     if (!entries[i].complete) continue;
     if (cov_ckpt_open(entries[i].folder, COV_CKPT_FULL, ckpt) != COV_OK) {
-      cov_log_warn("checkpoint %s cannot be used, an older one is taken: %s", entries[i].folder, cov_error_text());
+      cov_log_warn("checkpoint %s cannot be used: %s", entries[i].folder, cov_error_text());
       continue;
     }
     st = cov_path(folder, COV_CKPT_PATH_BYTES, "%s", entries[i].folder);

@@ -52,7 +52,7 @@ cov_status cov_outer_pieces(const cov_outer *outer, cov_ckpt_piece **pieces, int
 static cov_status read_own(const cov_outer *outer, const char *folder) {
   group g[GROUPS_MAX];
   cov_ckpt *ckpt;
-  COV_TRY(cov_ckpt_open(folder, COV_CKPT_QUICK, &ckpt)); /* the gateway has hashed every file */
+  COV_TRY(cov_ckpt_open(folder, COV_CKPT_SOURCES, &ckpt));
   cov_status st = COV_OK;
   int n_groups = groups_of(outer, g);
   for (int i = 0; i < n_groups && st == COV_OK; i++) {

@@ -48,14 +48,15 @@ static void fill_offer(const cov_ckpt_meta *meta, const cov_ledger_head *head, c
   }
 }
 
-/* A checkpoint that is damaged or of another history is no offer, and no failure either: an older one will do. */
+/* A checkpoint that is damaged or of another history is no offer, and no failure either: another one will do. Which one
+ * is settled when all peers' offers are there, and said then. */
 static cov_status consider(const cov_app *app, const cov_ledger *ledger, const char *folder, cov_offers *out) {
   cov_ckpt *ckpt;
   cov_ledger_head *head = malloc(sizeof *head);
   if (!head) return COV_FAIL(COV_ENOMEM, "no memory to look at %s", folder);
   cov_status st = cov_ckpt_open(folder, COV_CKPT_FULL, &ckpt);
   if (st != COV_OK) {
-    cov_log_warn("checkpoint %s cannot be used, an older one is taken: %s", folder, cov_error_text());
+    cov_log_warn("checkpoint %s cannot be used: %s", folder, cov_error_text());
     free(head);
     return st == COV_ENOMEM ? st : COV_OK;
   }
@@ -152,7 +153,7 @@ static cov_status read_tokens(const cov_app *app, cov_resume *r) {
   cov_ckpt *ckpt;
   COV_TRY(cov_app_ckpt_parent(app, parent, sizeof parent));
   COV_TRY(cov_ckpt_folder(parent, r->round, r->folder, sizeof r->folder));
-  COV_TRY(cov_ckpt_open(r->folder, COV_CKPT_QUICK, &ckpt));
+  COV_TRY(cov_ckpt_open(r->folder, COV_CKPT_QUICK, &ckpt)); /* all that is read here is in the index */
   r->tokens = cov_ckpt_meta_of(ckpt)->tokens;
   cov_ckpt_close(&ckpt);
   return COV_OK;

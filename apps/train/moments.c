@@ -53,7 +53,7 @@ cov_status cov_moments_load(cov_moments *m, int64_t round) {
   cov_optimizer *o = m->optimizer;
   cov_ckpt *ckpt;
   COV_TRY(folder_of(m, round, folder, sizeof folder));
-  COV_TRY(cov_ckpt_open(folder, COV_CKPT_QUICK, &ckpt)); /* covenant-sync has hashed every file */
+  COV_TRY(cov_ckpt_open(folder, COV_CKPT_SOURCES, &ckpt));
   cov_status st = COV_OK;
   list_pieces(m, o->state);
   for (int i = 0; i < o->n_parts && st == COV_OK; i++) {

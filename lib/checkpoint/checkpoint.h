@@ -13,8 +13,9 @@
  *
  * Order of writing: each file as NAME.tmp, closed, synced, renamed; SUMS likewise; index.h5 last, then the folder is
  * synced. The appearance of index.h5 is the commit: a folder without it is no checkpoint. HDF5 reads a virtual dataset
- * whose source is missing or cut short as fill values without an error, so every reader here first checks presence,
- * size and (COV_CKPT_FULL) hash of every file, and the fill value is NaN.
+ * whose source is missing or cut short as fill values without an error, so every reader here first checks presence and
+ * size of every file, and the hash of every file (COV_CKPT_FULL) or of those that it reads (COV_CKPT_SOURCES); the fill
+ * value is NaN.
  *
  * The hashes find damage, not malice: HDF5 parses only what has its hash, but who can write a folder can write its
  * SUMS, and on some damaged files HDF5 (1.10.8) overflows buffers of its own. Read checkpoints of your own.
@@ -71,8 +72,9 @@ cov_status cov_ckpt_shard_write(const char *folder, const char *file, const cov_
 cov_status cov_ckpt_commit(const char *folder, const cov_ckpt_meta *meta, const char *const *files, int n);
 
 typedef enum {
-  COV_CKPT_QUICK, /* index.h5 by hash; the others present and of the right size */
-  COV_CKPT_FULL   /* every file by hash */
+  COV_CKPT_QUICK,   /* index.h5 by hash; the others present and of the right size */
+  COV_CKPT_SOURCES, /* as QUICK; each file by hash before the first value is read from it */
+  COV_CKPT_FULL     /* every file by hash */
 } cov_ckpt_check;
 
 typedef struct cov_ckpt cov_ckpt;
@@ -97,7 +99,8 @@ int cov_ckpt_count(const cov_ckpt *ckpt);
 const cov_ckpt_tensor *cov_ckpt_at(const cov_ckpt *ckpt, int i);
 bool cov_ckpt_has(const cov_ckpt *ckpt, const char *group, const char *name);
 /** Rows (elements of a vector) first .. first+count-1 to out[count * cols]. COV_EMISMATCH if dims or shape differ from
- *  what the checkpoint has, with both; COV_EDATA if it holds no such tensor, or a value that was never written. */
+ *  what the checkpoint has, with both; COV_EDATA if it holds no such tensor, a value that was never written, or
+ * (COV_CKPT_SOURCES) a file of these rows is damaged; *out is undefined then. */
 cov_status cov_ckpt_read(cov_ckpt *ckpt, const cov_ckpt_piece *want, float *out);
 
 /* One folder below a parent. */

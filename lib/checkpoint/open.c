@@ -16,6 +16,7 @@ struct cov_ckpt {
   hid_t index;
   cov_ckpt_meta meta;
   covi_sum *sums; /* [n_sums] */
+  bool *hashed;   /* [n_sums], allocated with COV_CKPT_SOURCES only: the file has the hash in sums */
   int n_sums;
   cov_ckpt_tensor *tensor; /* [n] */
   int n;
@@ -51,6 +52,10 @@ static cov_status check_size(const char *folder, const char *name, int64_t bytes
 static cov_status check_hashes(cov_ckpt *c, cov_ckpt_check check) {
   bool seen = false;
   COV_TRY(covi_sums_read(c->folder, &c->sums, &c->n_sums));
+  if (check == COV_CKPT_SOURCES) {
+    c->hashed = calloc((size_t)c->n_sums + 1, sizeof *c->hashed);
+    if (!c->hashed) return COV_FAIL(COV_ENOMEM, "no memory to check the files of %s", c->folder);
+  }
   for (int i = 0; i < c->n_sums; i++) {
     int64_t bytes;
     bool index = strcmp(c->sums[i].name, COVI_INDEX) == 0;
@@ -222,6 +227,7 @@ void cov_ckpt_close(cov_ckpt **ckpt) {
   free(c->meta.config);
   free(c->tensor);
   free(c->sums);
+  free(c->hashed);
   free(c);
 }
 
@@ -271,14 +277,59 @@ static cov_status check_shape(const cov_ckpt *c, const cov_ckpt_piece *want) {
                   (long long)want->count, want->group, want->name, (long long)t->shape[0]);
 }
 
+/* A file that rows come from, once. */
+static cov_status check_source(cov_ckpt *c, const char *name) {
+  for (int i = 0; i < c->n_sums; i++) {
+    int64_t bytes;
+    if (strcmp(c->sums[i].name, name) != 0) continue;
+    if (!c->hashed[i]) COV_TRY(check_hash(c->folder, &c->sums[i], &bytes));
+    c->hashed[i] = true;
+    return COV_OK;
+  }
+  return check_listed(c, name);
+}
+
+/* The file of mapping `i` of a virtual dataset, if it has any of the wanted rows. */
+static cov_status check_mapping(cov_ckpt *c, hid_t creation, size_t i, const cov_ckpt_piece *want, const char *path) {
+  char file[COV_CKPT_NAME_BYTES];
+  hsize_t first[2], last[2];
+  hid_t space = H5Pget_virtual_vspace(creation, i);
+  herr_t rc = space < 0 ? -1 : H5Sget_select_bounds(space, first, last);
+  ssize_t length = H5Pget_virtual_filename(creation, i, file, sizeof file);
+  if (space >= 0) H5Sclose(space);
+  if (rc < 0 || length <= 0 || (size_t)length >= sizeof file) {
+    return COV_FAIL(COV_EDATA, "%s/index.h5: cannot tell which files %s is in", c->folder, path);
+  }
+  if ((int64_t)last[0] < want->first || (int64_t)first[0] >= want->first + want->count) return COV_OK;
+  return check_source(c, file);
+}
+
+static cov_status check_sources(cov_ckpt *c, hid_t set, const cov_ckpt_piece *want, const char *path) {
+  size_t n = 0;
+  cov_status st = COV_OK;
+  if (!c->hashed) return COV_OK;
+  hid_t creation = H5Dget_create_plist(set);
+  if (creation < 0 || H5Pget_virtual_count(creation, &n) < 0) {
+    st = COVI_H5_FAIL(COV_EDATA, "%s/index.h5: cannot tell which files %s is in", c->folder, path);
+  }
+  for (size_t i = 0; i < n && st == COV_OK; i++) st = check_mapping(c, creation, i, want, path);
+  if (creation >= 0) H5Pclose(creation);
+  return st;
+}
+
 static cov_status read_rows(cov_ckpt *c, const cov_ckpt_piece *want, const char *path, float *out) {
   hsize_t start[2] = {(hsize_t)want->first, 0}, count[2] = {(hsize_t)want->count, (hsize_t)want->shape[1]};
   hid_t set = H5Dopen2(c->index, path, H5P_DEFAULT);
   if (set < 0) return COVI_H5_FAIL(COV_EDATA, "%s/index.h5: cannot open %s", c->folder, path);
+  cov_status st = check_sources(c, set, want, path);
+  if (st != COV_OK) {
+    H5Dclose(set);
+    return st;
+  }
   hid_t space = H5Dget_space(set), memory = H5Screate_simple(want->dims, count, NULL);
   herr_t rc = H5Sselect_hyperslab(space, H5S_SELECT_SET, start, NULL, count, NULL);
   if (rc >= 0) rc = H5Dread(set, H5T_NATIVE_FLOAT, memory, space, H5P_DEFAULT, out);
-  cov_status st = rc < 0 ? COVI_H5_FAIL(COV_EDATA, "%s: cannot read %s", c->folder, path) : COV_OK;
+  if (rc < 0) st = COVI_H5_FAIL(COV_EDATA, "%s: cannot read %s", c->folder, path);
   H5Sclose(memory);
   H5Sclose(space);
   H5Dclose(set);

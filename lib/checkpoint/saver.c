@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statvfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -92,10 +93,32 @@ static cov_status commit(cov_saver *s) {
   return cov_ckpt_prune(s->commit.parent, s->commit.keep, s->commit.keep_every, s->commit.protect, &s->result.removed);
 }
 
+/* A write that ends on a full disk takes its last room meanwhile. The ledger and the events may lie there too, and
+ * without them the run ends. */
+static cov_status check_room(const cov_saver *s) {
+  struct statvfs disk;
+  uint64_t bytes = 0;
+  for (int i = 0; i < s->job.n_pieces; i++) {
+    const cov_ckpt_piece *p = &s->job.pieces[i];
+    bytes += (uint64_t)(p->count * (p->dims == 1 ? 1 : p->shape[1])) * sizeof(float);
+  }
+  COV_TRY(cov_dir_make(s->folder));
+  if (statvfs(s->folder, &disk) != 0 || disk.f_blocks == 0) return COV_OK; /* it does not tell; the write will */
+  uint64_t room = (uint64_t)disk.f_bavail * disk.f_frsize;
+  if (room >= bytes) return COV_OK;
+  return COV_FAIL(COV_EIO,
+                  "cannot write %s/%s: %s, %.1f MB are needed and %.1f MB free (make room, or set checkpoint.dir to "
+                  "another disk)",
+                  s->folder, s->file, strerror(ENOSPC), (double)bytes / 1e6, (double)room / 1e6);
+}
+
 static void *save(void *arg) {
   cov_saver *s = arg;
   double start = cov_clock_s();
-  cov_status st = cov_ckpt_shard_write(s->folder, s->file, s->job.pieces, s->job.n_pieces, &s->result.bytes);
+  cov_status st = check_room(s);
+  if (st == COV_OK) {
+    st = cov_ckpt_shard_write(s->folder, s->file, s->job.pieces, s->job.n_pieces, &s->result.bytes);
+  }
   move_to(s, STAGE_COMMITTING);
   if (st == COV_OK && s->job.commit) st = commit(s);
   s->result.status = st;

@@ -6,7 +6,8 @@
  *
  * The process that commits waits until every file of the checkpoint is there, or another process has reported that its
  * part failed (`failed`), or `timeout_s` is over; then it writes the index and removes old checkpoints. A failure is a
- * result like another: the run goes on. While a job runs nobody else in this process may use HDF5.
+ * result like another: the run goes on. A file for which there is no room is not begun, so that what else is written to
+ * the same disk goes on too. While a job runs nobody else in this process may use HDF5.
  * All functions are Local and called from one thread. */
 #ifndef COVENANT_CHECKPOINT_SAVER_H
 #define COVENANT_CHECKPOINT_SAVER_H

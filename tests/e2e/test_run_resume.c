@@ -132,8 +132,8 @@ static void an_older_checkpoint_is_taken_and_said(void **state) {
   damage("flip", "f=1/checkpoints/000005/sync-0-of-1.h5 && n=$(($(stat -c %s $f) - 40)) && "
                  "b=$(od -An -tu1 -j$n -N1 $f) && printf \"\\\\$(printf %o $((b ^ 4)))\" | "
                  "dd of=$f bs=1 seek=$n conv=notrunc status=none");
-  assert_int_equal(test_run_count(&run, "000005 cannot be used, an older one is taken"), 1);
-  assert_int_equal(test_run_count(&run, "an older one is taken"), 1);
+  assert_int_equal(test_run_count(&run, "000005 cannot be used: "), 1);
+  assert_int_equal(test_run_count(&run, "cannot be used"), 1);
   assert_int_equal(test_run_count(&run, "error: "), 0);
   assert_true(log_says("rounds that are done again: 1"));
   damage("cut", "truncate -s -1 2/checkpoints/000005/train-0-of-1.h5 && truncate -s 100 3/checkpoints/000004/SUMS");
@@ -142,6 +142,12 @@ static void an_older_checkpoint_is_taken_and_said(void **state) {
   assert_true(log_says("train-0-of-1.h5 is missing"));
   damage("half", "rm 0/checkpoints/000005/index.h5"); /* as if killed before the commit */
   assert_true(log_says("rounds that are done again: 1"));
+  /* One that is not needed: nothing is said of what is taken instead of it. */
+  damage("old", "truncate -s -1 1/checkpoints/000002/sync-0-of-1.h5");
+  assert_int_equal(test_run_count(&run, "000002 cannot be used: "), 1);
+  assert_int_equal(test_run_count(&run, "older"), 0);
+  assert_int_equal(test_run_count(&run, "going on after round 5 "), 1);
+  assert_int_equal(test_run_count(&run, "done again"), 0);
 }
 
 /* A resume that is refused: one rank says why, the last line is launch's, and nobody complains of who ended first. */
@@ -240,20 +246,29 @@ static void muon_goes_on_too(void **state) {
 }
 
 /* How many are kept exactly is the business of cov_ckpt_prune. A run also keeps the newest that all peers have, and
- * skips one while the one before is being written. */
+ * multiples of keep_every, and skips one while the one before is being written. */
 static void old_checkpoints_are_removed(void **state) {
   (void)state;
-  launch("keep", (const char *const[]){"checkpoint.every_rounds=1", "checkpoint.keep=1", "run.rounds=12", NULL},
-         "done");
+  static const char *const stops[] = {"run.stop_after=5", "run.stop_after=10", "run.stop_after=12"};
+  for (int i = 0; i < 3; i++) { /* the end of a launch waits for its checkpoint */
+    launch("keep",
+           (const char *const[]){"checkpoint.every_rounds=1", "checkpoint.keep=1", "checkpoint.keep_every=5",
+                                 "run.rounds=12", stops[i], NULL},
+           i < 2 ? "stopped" : "done");
+  }
   for (int peer = 0; peer < 4; peer++) {
     char name[80];
     cov_ckpt_entry *entries;
     int n;
     snprintf(name, sizeof name, "peers/%d/checkpoints", peer);
     assert_ok(cov_ckpt_list(in_run(name), &entries, &n));
-    assert_in_range(n, 1, 2);
+    assert_in_range(n, 3, 4);
     assert_int_equal(entries[0].round, 12);
     assert_true(entries[0].complete);
+    assert_int_equal(entries[n - 2].round, 10);
+    assert_true(entries[n - 2].complete);
+    assert_int_equal(entries[n - 1].round, 5);
+    assert_true(entries[n - 1].complete);
     free(entries);
   }
 }

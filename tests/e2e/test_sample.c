@@ -121,7 +121,7 @@ static void a_damaged_checkpoint_is_passed_over_and_it_is_said(void **state) {
   (void)state;
   shell("cp -r peers/0/checkpoints broken && truncate -s -1 broken/000006/sync-0-of-1.h5");
   assert_int_equal(eval("--checkpoint broken --tokens 2"), 0);
-  assert_printed("000006 cannot be used, an older one is taken");
+  assert_printed("000006 cannot be used: ");
   assert_printed("000004: 4 rounds");
   assert_int_equal(eval("--checkpoint broken/000006"), 3);
   shell("rm broken/000004/index.h5");

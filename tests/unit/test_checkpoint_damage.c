@@ -56,6 +56,7 @@ static void a_missing_file_is_named(void **state) {
     assert_int_equal(unlink(toy_path(folder, files[i])), 0);
     cov_status want = strcmp(files[i], "index.h5") == 0 ? COV_EIO : COV_EDATA;
     assert_refused(folder, COV_CKPT_QUICK, want, files[i]);
+    assert_refused(folder, COV_CKPT_SOURCES, want, files[i]);
     assert_refused(folder, COV_CKPT_FULL, want, files[i]);
   }
 }
@@ -70,6 +71,7 @@ static void another_size_is_found_at_a_quick_look(void **state) {
       const size_t to[] = {size - 1, size / 2, 0, size + 1};
       assert_int_equal(truncate(path, (off_t)to[how]), 0);
       assert_refused(folder, COV_CKPT_QUICK, COV_EDATA, files[i]);
+      assert_refused(folder, COV_CKPT_SOURCES, COV_EDATA, files[i]);
       assert_refused(folder, COV_CKPT_FULL, COV_EDATA, files[i]);
     }
   }
@@ -126,6 +128,39 @@ static void a_foreign_file_is_found(void **state) {
     assert_refused(folder, COV_CKPT_FULL, COV_EDATA, i < SHARDS ? files[i] : "is not the one in SUMS");
   }
   assert_ok(cov_ckpt_remove(from));
+}
+
+/* Rows first .. first+count-1 of the first tensor of group g; writer 0 of 2 has 18 of the 37. */
+static cov_status read_some(cov_ckpt *c, int g, int64_t first, int64_t count) {
+  float out[TOY_MAX_ELEMS];
+  const cov_ckpt_piece want = toy_piece(g, 0, first, count, NULL);
+  return cov_ckpt_read(c, &want, out);
+}
+
+/* What a rank that reads a part of the state does: it hashes the files of that part, and no others. */
+static void the_files_that_are_read_are_hashed(void **state) {
+  (void)state;
+  cov_ckpt *c;
+  const char *folder = copy();
+  toy_assert_holds(folder, plan.seed);
+  for (int i = 0; i < SHARDS; i++) {
+    const char *path = toy_path(folder, files[i]);
+    toy_flip(path, toy_size(path) - 1, 4); /* a value */
+    assert_ok(cov_ckpt_open(folder, COV_CKPT_SOURCES, &c));
+    for (int again = 0; again < 2; again++) {
+      assert_status(read_some(c, 1, 0, 18), i == 0 ? COV_EDATA : COV_OK);
+      assert_status(read_some(c, 1, 18, 19), i == 1 ? COV_EDATA : COV_OK);
+      assert_status(read_some(c, 3, 5, 1), i == 2 ? COV_EDATA : COV_OK);
+      assert_status(read_some(c, 1, 17, 2), i < 2 ? COV_EDATA : COV_OK);
+    }
+    assert_int_not_equal(read_some(c, i == 2 ? 4 : 0, 0, 37), COV_OK);
+    if (!strstr(cov_error_text(), files[i])) fail_msg("%s is not in: %s", files[i], cov_error_text());
+    cov_ckpt_close(&c);
+    toy_flip(path, toy_size(path) - 1, 4);
+  }
+  assert_ok(cov_ckpt_open(folder, COV_CKPT_SOURCES, &c));
+  for (int g = 0; g < TOY_GROUPS; g++) assert_ok(read_some(c, g, 0, 37));
+  cov_ckpt_close(&c);
 }
 
 static void a_folder_half_removed_is_none(void **state) {
@@ -301,6 +336,7 @@ int main(void) {
       cmocka_unit_test(any_flipped_bit_is_found),
       cmocka_unit_test(a_line_less_in_sums_is_found),
       cmocka_unit_test(a_foreign_file_is_found),
+      cmocka_unit_test(the_files_that_are_read_are_hashed),
       cmocka_unit_test(a_folder_half_removed_is_none),
       cmocka_unit_test(another_format_is_refused),
       cmocka_unit_test(values_that_no_file_holds_are_no_values),

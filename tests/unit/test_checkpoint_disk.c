@@ -7,6 +7,8 @@
 #include <sys/mount.h>
 #include <sys/statvfs.h>
 
+#include "base/clock.h"
+#include "checkpoint/saver.h"
 #include "checkpoint_fixture.h"
 
 enum { DISK_BYTES = 1 << 20, PAGE = 4096, SKIP = 77 };
@@ -100,6 +102,40 @@ static void a_full_disk_does_not_harm_older_checkpoints(void **state) {
   assert_int_equal(unlink(toy_path(disk, "filler")), 0);
 }
 
+/* The ledger may lie on the same disk: what does not fit takes no room from it even for a moment. That a file was begun
+ * and removed again would be seen in the folder's time. */
+static void a_part_without_room_is_not_begun(void **state) {
+  (void)state;
+  enum { ROWS = 512, COLS = 256 };
+  static float data[ROWS * COLS];
+  const cov_ckpt_piece piece = {
+      .group = "theta", .name = "w", .dims = 2, .shape = {ROWS, COLS}, .count = ROWS, .data = data};
+  const struct timespec before[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+  char folder[COV_CKPT_PATH_BYTES];
+  struct stat s;
+  cov_saver *saver;
+  cov_saver_result r;
+  assert_ok(cov_path(folder, sizeof folder, "%s/000001", disk));
+  const cov_saver_job job = {.folder = folder, .file = "sync-0-of-1.h5", .round = 1, .pieces = &piece, .n_pieces = 1};
+  assert_ok(cov_dir_make(folder));
+  assert_int_equal(utimensat(AT_FDCWD, folder, before, 0), 0);
+  fill_disk((int64_t)sizeof data - PAGE);
+  assert_ok(cov_saver_create(&saver));
+  for (int i = 0; i < 2; i++) { /* without room, with room */
+    assert_ok(cov_saver_start(saver, &job));
+    assert_true(cov_saver_written(saver, 60));
+    while (!cov_saver_result_take(saver, &r)) cov_sleep_s(0.001);
+    assert_int_equal(stat(folder, &s), 0);
+    assert_status(r.status, i == 0 ? COV_EIO : COV_OK);
+    if (i == 0 && !strstr(r.error, "No space left")) fail_msg("the reason is not in: %s", r.error);
+    assert_int_equal(s.st_mtim.tv_sec == 1000, i == 0);
+    fill_disk((int64_t)sizeof data + 16 * PAGE);
+  }
+  cov_saver_destroy(&saver, 60);
+  assert_ok(cov_ckpt_remove(folder));
+  assert_int_equal(unlink(toy_path(disk, "filler")), 0);
+}
+
 static void a_folder_that_cannot_be_written_is_an_error(void **state) {
   (void)state;
   const char *parent = toy_parent();
@@ -129,6 +165,7 @@ int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(a_full_disk_is_an_error_at_any_point),
       cmocka_unit_test(a_full_disk_does_not_harm_older_checkpoints),
+      cmocka_unit_test(a_part_without_room_is_not_begun),
       cmocka_unit_test(a_folder_that_cannot_be_written_is_an_error),
   };
   snprintf(disk, sizeof disk, "%s", test_folder());

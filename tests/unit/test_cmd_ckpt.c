@@ -242,12 +242,40 @@ static void prune_follows_the_run_and_keeps_what_all_have(void **state) {
   assert_printed("removed 0 of 5");
 }
 
+/* Rounds 12 and 8 of peer 0, 8 of peer 1, 2 of peer 2, which was lost early: without it the run goes on from 8. */
+static void prune_keeps_what_the_peers_that_are_left_share(void **state) {
+  (void)state;
+  static const toy_plan plan = {1, 2, 1};
+  char folder[COV_CKPT_PATH_BYTES];
+  make_run("r", "all");
+  assert_ok(cov_ckpt_remove(toy_path(base, "all/0/000004")));
+  assert_ok(cov_ckpt_remove(toy_path(base, "all/1/000004")));
+  toy_peer = 2;
+  toy_write(toy_path(base, "all/2"), 2, &plan, folder);
+  assert_ran("prune all --keep 1", 0);
+  assert_printed("removed 0 of 4");
+  /* Had all of them 2, it could also be that peer 2 is there still. */
+  toy_peer = 0;
+  toy_write(toy_path(base, "all/0"), 2, &plan, folder);
+  toy_write(toy_path(base, "all/0"), 4, &plan, folder);
+  toy_peer = 1;
+  toy_write(toy_path(base, "all/1"), 2, &plan, folder);
+  assert_ran("prune all --keep 1", 0);
+  assert_printed("removed all/0/000004");
+  assert_printed("removed 1 of 7");
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(help_is_on_one_screen),       cmocka_unit_test(bad_input_is_one_clear_line),
-      cmocka_unit_test(ls_shows_all_peers_of_a_run), cmocka_unit_test(ls_tells_what_is_wrong),
-      cmocka_unit_test(verify_hashes_every_file),    cmocka_unit_test(verify_compares_the_peers),
-      cmocka_unit_test(diff_finds_what_differs),     cmocka_unit_test(prune_follows_the_run_and_keeps_what_all_have),
+      cmocka_unit_test(help_is_on_one_screen),
+      cmocka_unit_test(bad_input_is_one_clear_line),
+      cmocka_unit_test(ls_shows_all_peers_of_a_run),
+      cmocka_unit_test(ls_tells_what_is_wrong),
+      cmocka_unit_test(verify_hashes_every_file),
+      cmocka_unit_test(verify_compares_the_peers),
+      cmocka_unit_test(diff_finds_what_differs),
+      cmocka_unit_test(prune_follows_the_run_and_keeps_what_all_have),
+      cmocka_unit_test(prune_keeps_what_the_peers_that_are_left_share),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }

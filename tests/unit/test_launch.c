@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include "launch_fixture.h"
+#include "ledger/ledger.h"
 
 static char *output; /* of the last command: stdout, then stderr */
 
@@ -206,6 +207,25 @@ static void a_locked_run_directory_is_refused(void **state) {
   assert_int_equal(launch("--dry-run data.dir=data run.dir=busy"), 0);
 }
 
+/* The line of --dry-run, pasted, locks nothing but its peers' ledgers. Refused before anything is looked at or written,
+ * also that there are no programs here. */
+static void a_run_without_launch_is_not_disturbed(void **state) {
+  (void)state;
+  static const char *const arguments = "data.dir=data run.dir=pasted run.peers=2";
+  static cov_genesis genesis = {.protocol_version = 1, .n_members = 2, .members = {{.peer = 0}, {.peer = 1}}};
+  cov_ledger *ledger;
+  assert_ok(cov_dir_make(in_base("pasted/peers/1")));
+  put("pasted/STATE", "stopped\n2 rounds\n2026-01-01T00:00:00Z\n");
+  assert_ok(cov_ledger_create(in_base("pasted/peers/1/ledger"), &genesis, &ledger));
+  refuse(2, arguments, "pasted is in use by a run that 'covenant launch' did not start (peer 1 has its ledger open): ");
+  char *now = text_of("pasted/STATE");
+  assert_int_equal(strncmp(now, "stopped\n", 8), 0);
+  free(now);
+  assert_false(cov_file_exists(in_base("pasted/lock")));
+  cov_ledger_close(&ledger);
+  refuse(5, arguments, "is not there or cannot be executed");
+}
+
 /* The lock ends with a process that is killed, what it wrote into the file does not. mpirun is one that ends at once.
  */
 static void a_lock_of_a_dead_launch_is_taken_over(void **state) {
@@ -331,6 +351,7 @@ int main(void) {
       cmocka_unit_test(mistakes_are_found_before_the_start),
       cmocka_unit_test(a_used_run_directory_is_gone_on_with_or_refused),
       cmocka_unit_test(a_locked_run_directory_is_refused),
+      cmocka_unit_test(a_run_without_launch_is_not_disturbed),
       cmocka_unit_test(a_lock_of_a_dead_launch_is_taken_over),
       cmocka_unit_test(a_stop_during_the_start_is_no_mystery),
       cmocka_unit_test(damaged_data_are_found_before_the_start),
