@@ -215,7 +215,7 @@ static void check_scratch(void) {
       const int64_t forward[2] = {loops->attention_forward_bytes(4096, E), loops->attention_forward_bytes(8192, E)};
       const int64_t backward[2] = {loops->attention_backward_bytes(4096, E), loops->attention_backward_bytes(8192, E)};
       assert_true(forward[1] <= 2 * forward[0] && backward[1] <= 2 * backward[0] + 4096);
-      assert_true(backward[1] < (int64_t)8192 * 8192 / 2);
+      assert_true(backward[1] < (int64_t)8192 * 8192); /* a quarter of one head's scores in f32 */
     }
   }
 }
