@@ -53,10 +53,24 @@ int covi_code_next(covi_code_reader *r, int n, uint8_t *code);
 int covi_code_chainable(const covi_code_model *model, int n);
 /** Make the codes of `model`, with their values[bins], those of chain l. */
 void covi_code_chain(const covi_code_model *model, const float *value, covi_chains *chains, int l);
-/** The values of the next n codes of chains->n readers, value[8 i + l] of reader l: with one state a band each code
+/** The values of the next n codes of chains->n readers, value[16 i + l] of reader l: with one state a band each code
  * waits for the one before it, and bands side by side wait together. 0, and nothing has moved, where a reader may be
  * near the end of its bytes: these are read one by one. */
 int covi_code_next_chained(covi_code_reader *const *r, int n, covi_chains *chains, float *value);
+/** Chains that are not in use get a state and a code that never move, and bytes that can be read. */
+static inline void covi_chains_rest(covi_chains *c) {
+  static const uint8_t nothing[8];
+  for (int l = c->n; l < COVI_CHAINS_MAX; l++) {
+    c->at[l] = nothing;
+    c->state[l] = COVI_RANS_START;
+    for (int b = 0; b < COVI_CHAIN_BINS; b++) {
+      c->start[b][l] = b == 0 ? 0 : 1 << COVI_CODE_BITS;
+      c->freq[b][l] = 1 << COVI_CODE_BITS;
+      c->value[b][l] = 0;
+    }
+  }
+}
+
 /** The end of the band after its last code; NULL if these are not the bytes that the writer makes of its codes. */
 const uint8_t *covi_code_close(const covi_code_reader *r);
 

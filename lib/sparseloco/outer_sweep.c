@@ -11,24 +11,43 @@
 #include "sparseloco/state_hash.h"
 #include "sparseloco/width.h"
 
+/* Two bands of up to eight payloads are read side by side, chunk by chunk: chain j m + l is that of payload l of the
+ * m of a group, in the band j behind the present one. */
+enum { BANDS = 2, GROUP = COVI_CHAINS_MAX / BANDS, TILE = 16 };
+
+/* What is read ahead of the sums for one group. */
+typedef struct {
+  covi_chains chains; /* n = 0: read these payloads of the current tensor one by one */
+  /* Entry i of chain c of chunk x of the tile, of k: index at (16 x + c) k + i, value at 16 (k x + i) + c. */
+  uint16_t index[TILE * COVI_CHAINS_MAX * COVI_CHAIN_CODES_MAX];
+  _Alignas(64) float value[TILE * COVI_CHAINS_MAX * COVI_CHAIN_CODES_MAX];
+} outer_group;
+
 /* What one thread works with. Sums and counts are zero between chunks. */
 typedef struct {
   const covi_outer_sweep *sweep;
   const covi_width *width;
   const uint64_t (*block_key)[2];
-  cov_payload_reader *reader; /* [n_set]: before the next chunk of the current tensor */
+  cov_payload_reader *reader; /* [BANDS * n_set]: before the next chunk of the band, of payload i at BANDS i + j */
   cov_clip clip;
-  float *entry;        /* [n_set * bins]: clipped tables of the current tensor */
-  covi_chains *chains; /* [n_set / 8, rounded up]; n = 0: read those payloads of the current tensor one by one */
+  float *entry;       /* [n_set * bins]: clipped tables of the current tensor */
+  outer_group *group; /* [n_set / GROUP, rounded up] */
   covi_mean mean;
   uint32_t *largest; /* [n] */
-  uint16_t index[COVI_CHAINS_MAX][COVI_CHAIN_CODES_MAX];
-  _Alignas(64) float value[COVI_CHAIN_CODES_MAX * COVI_CHAINS_MAX]; /* of the same: entry j of payload l at 8 j + l */
   _Alignas(64) float sum[COV_CHUNK_ELEMS_MAX + COVI_LANES_MAX];
   _Alignas(64) uint16_t count[COV_CHUNK_ELEMS_MAX + COVI_LANES_MAX];
   int n_shared; /* positions of the chunk that several payloads have sent, in any order, each once */
   uint16_t shared[COV_CHUNK_ELEMS_MAX + 1];
 } outer_slot;
+
+/* The chunk at hand of a tensor: where the tensor's own bands begin in theta and velocity (or NULL), which own band it
+ * is in, the number of that among those read together, and its place there. */
+typedef struct {
+  int64_t theta;
+  float *velocity;
+  int64_t band, x;
+  int j;
+} outer_place;
 
 /* What all threads share. */
 typedef struct {
@@ -45,7 +64,7 @@ static void free_pass(outer_pass *p) {
     free(w->clip.norm);
     free(w->clip.factor);
     free(w->entry);
-    free(w->chains);
+    free(w->group);
     free(w->largest);
     free(w);
   }
@@ -62,11 +81,11 @@ static outer_slot *create_slot(const covi_outer_sweep *s, const uint64_t (*block
   w->width = covi_width_get();
   w->block_key = block_key;
   w->mean = (covi_mean){.alpha = s->params->alpha, .divisor = s->params->mean == COV_MEAN_PAPER ? s->n_set : 0};
-  w->reader = calloc(n, sizeof *w->reader);
+  w->reader = calloc(BANDS * n, sizeof *w->reader);
   w->clip.norm = calloc(n, sizeof *w->clip.norm);
   w->clip.factor = calloc(n, sizeof *w->clip.factor);
   w->entry = calloc(n * bins + 1, sizeof *w->entry);
-  w->chains = calloc(n / COVI_CHAINS_MAX + 1, sizeof *w->chains);
+  w->group = aligned_alloc(64, (n / GROUP + 1) * sizeof *w->group);
   w->largest = calloc((size_t)s->shard->grid->n + 1, sizeof *w->largest);
   return w;
 }
@@ -85,39 +104,47 @@ static cov_status create_pass(const covi_outer_sweep *s, outer_pass *p) {
   if (made) covi_block_keys(n_blocks, p->block_key);
   for (int i = 0; made && i < s->threads; i++) {
     outer_slot *w = p->slot[i] = create_slot(s, (const uint64_t(*)[2])p->block_key);
-    made = w && w->reader && w->clip.norm && w->clip.factor && w->entry && w->chains && w->largest;
+    made = w && w->reader && w->clip.norm && w->clip.factor && w->entry && w->group && w->largest;
   }
   if (made) return COV_OK;
   free_pass(p);
   return COV_FAIL(COV_ENOMEM, "outer step with %d payloads on %d threads", s->n_set, s->threads);
 }
 
-/* Payloads first .. first + 7 of tensor t side by side, if there are several and all of them can be. */
-static void prepare_chains(outer_slot *w, int t, int first) {
+/* Payloads of group g of tensor t side by side, if there are several and all of them can be. */
+static void prepare_group(outer_slot *w, int t, int g) {
   const covi_outer_sweep *s = w->sweep;
-  covi_chains *chains = w->chains + first / COVI_CHAINS_MAX;
-  int left = s->n_set - first, n = left < COVI_CHAINS_MAX ? left : COVI_CHAINS_MAX, bins = s->set[0]->head.bins;
-  int possible = n > 1 && bins > 0;
-  for (int l = 0; l < n && possible; l++) {
+  outer_group *group = &w->group[g];
+  int first = g * GROUP, left = s->n_set - first, m = left < GROUP ? left : GROUP, bins = s->set[0]->head.bins;
+  int possible = m > 1 && bins > 0;
+  for (int l = 0; l < m && possible; l++) {
     const covi_code_model *model = s->set[first + l]->tensor[t].model;
     possible = covi_code_chainable(model, s->shard->grid->tensor[t].k);
-    if (possible) covi_code_chain(model, w->entry + (first + l) * bins, chains, l);
+    for (int j = 0; j < BANDS && possible; j++)
+      covi_code_chain(model, w->entry + (first + l) * bins, &group->chains, j * m + l);
   }
-  chains->n = possible ? n : 0;
+  group->chains.n = possible ? m : 0;
 }
 
-/* Clip factors of tensor t, factor times value for each bin of each payload, readers before band `first`. */
-static void prepare_tensor(outer_slot *w, int t, int64_t first) {
+/* Clip factors of tensor t, factor times value for each bin of each payload. */
+static void prepare_tensor(outer_slot *w, int t) {
   const covi_outer_sweep *s = w->sweep;
-  for (int i = 0; i < s->n_set; i++)
-    cov_payload_reader_open(&w->reader[i], s->set[i], t, s->shard->part[t].band + first);
   covi_clip_describe(s->set, s->n_set, t, s->params->clip, &w->clip);
   for (int i = 0; i < s->n_set; i++) {
     const float *table = s->set[i]->tensor[t].table;
     int bins = s->set[i]->head.bins;
     for (int b = 0; b < bins; b++) w->entry[i * bins + b] = (float)(w->clip.factor[i] * (double)table[b]);
   }
-  for (int i = 0; i < s->n_set; i += COVI_CHAINS_MAX) prepare_chains(w, t, i);
+  for (int g = 0; g * GROUP < s->n_set; g++) prepare_group(w, t, g);
+}
+
+/* Readers before bands b .. b + bands - 1, counted from the first own one. */
+static void open_bands(outer_slot *w, int t, int64_t b, int bands) {
+  const covi_outer_sweep *s = w->sweep;
+  for (int i = 0; i < s->n_set; i++) {
+    for (int j = 0; j < bands; j++)
+      cov_payload_reader_open(&w->reader[BANDS * i + j], s->set[i], t, s->shard->part[t].band + b + j);
+  }
 }
 
 /* One entry more at a position. It is shared from its second one on; until then it is only written where the next one
@@ -143,23 +170,25 @@ static void divide_shared(outer_slot *w, int n) {
   }
 }
 
-/* Add payload i's next chunk. Its own positions differ, so only payloads, in ascending order, meet in a sum. */
-static void sum_payload(outer_slot *w, int i, int k) {
+/* Add payload i's next chunk in band j. Its own positions differ, so only payloads, in ascending order, meet in a sum.
+ */
+static void sum_payload(outer_slot *w, int i, int j, int k) {
+  cov_payload_reader *reader = &w->reader[BANDS * i + j];
   int bins = w->sweep->set[i]->head.bins;
   uint16_t index[COV_CHUNK_ELEMS_MAX];
   if (bins == 0) {
     float value[COV_CHUNK_ELEMS_MAX];
-    cov_payload_reader_values(&w->reader[i], index, value);
-    for (int j = 0; j < k; j++) {
-      float clipped = (float)(w->clip.factor[i] * (double)value[j]);
-      add_entry(w, index[j], clipped);
+    cov_payload_reader_values(reader, index, value);
+    for (int e = 0; e < k; e++) {
+      float clipped = (float)(w->clip.factor[i] * (double)value[e]);
+      add_entry(w, index[e], clipped);
     }
     return;
   }
   const float *entry = w->entry + i * bins;
   uint8_t code[COV_CHUNK_ELEMS_MAX];
-  cov_payload_reader_codes(&w->reader[i], index, code);
-  for (int j = 0; j < k; j++) add_entry(w, index[j], entry[code[j]]);
+  cov_payload_reader_codes(reader, index, code);
+  for (int e = 0; e < k; e++) add_entry(w, index[e], entry[code[e]]);
 }
 
 /* Nesterov's step: every position moves, also where nothing was sent. `velocity` is laid out as theta. */
@@ -185,15 +214,6 @@ static uint32_t step_momentum(const covi_step *s, float *velocity, float mu) {
   return largest;
 }
 
-/* Add the next chunk of the payloads from `first` on, whose indices have been read. */
-static void sum_chains(outer_slot *w, int first, int k) {
-  covi_chains *chains = w->chains + first / COVI_CHAINS_MAX;
-  cov_payload_reader_entries(&w->reader[first], chains->n, chains, w->value);
-  for (int l = 0; l < chains->n; l++) {
-    for (int j = 0; j < k; j++) add_entry(w, w->index[l][j], w->value[j * COVI_CHAINS_MAX + l]);
-  }
-}
-
 /* Ask for rows [from, to) of the chunk that begins `ahead` elements from this one, while this one is decoded. */
 static void fetch_rows(const covi_step *s, int64_t ahead, int from, int to) {
   for (int r = from; r < to; r++) {
@@ -201,53 +221,104 @@ static void fetch_rows(const covi_step *s, int64_t ahead, int from, int to) {
   }
 }
 
-/* The next chunk of every payload; sums are means afterwards, unless the divisor is the same everywhere. */
-static void sum_all(outer_slot *w, const covi_step *step, int64_t ahead, int k) {
-  int n_set = w->sweep->n_set, chained = 0;
+/* Read the next chunk of each of the bands, the one with number x of the tile, of the payloads that can be read side by
+ * side. */
+static void read_groups(outer_slot *w, int bands, int x, int k) {
+  int n_set = w->sweep->n_set;
+  for (int g = 0; g * GROUP < n_set; g++) {
+    outer_group *group = &w->group[g];
+    int first = g * GROUP, m = n_set - first < GROUP ? n_set - first : GROUP;
+    cov_payload_reader *reader[COVI_CHAINS_MAX];
+    if (group->chains.n == 0) continue;
+    group->chains.n = bands * m;
+    for (int c = 0; c < bands * m; c++) {
+      reader[c] = &w->reader[BANDS * (first + c % m) + c / m];
+      cov_payload_reader_indices(reader[c], group->index + (x * COVI_CHAINS_MAX + c) * k);
+    }
+    cov_payload_reader_entries(reader, bands * m, &group->chains, group->value + x * k * COVI_CHAINS_MAX);
+  }
+}
+
+/* Sums of the chunk in band j, payload after payload; they are means afterwards, unless the divisor is the same
+ * everywhere. */
+static void sum_all(outer_slot *w, int j, int x, const covi_step *step, int64_t ahead, int k) {
+  int n_set = w->sweep->n_set;
   w->n_shared = 0;
   for (int i = 0; i < n_set; i++) {
+    const outer_group *group = &w->group[i / GROUP];
+    int l = i % GROUP, m = n_set - (i - l) < GROUP ? n_set - (i - l) : GROUP, c = j * m + l;
     fetch_rows(step, ahead, step->h * i / n_set, step->h * (i + 1) / n_set);
-    if (i % COVI_CHAINS_MAX == 0) chained = w->chains[i / COVI_CHAINS_MAX].n;
-    if (chained == 0) {
-      sum_payload(w, i, k);
+    if (group->chains.n == 0) {
+      sum_payload(w, i, j, k);
       continue;
     }
-    int l = i % COVI_CHAINS_MAX;
-    cov_payload_reader_indices(&w->reader[i], w->index[l]);
-    if (l + 1 == chained) sum_chains(w, i - l, k);
+    const uint16_t *index = group->index + (x * COVI_CHAINS_MAX + c) * k;
+    const float *value = group->value + x * k * COVI_CHAINS_MAX + c;
+    for (int e = 0; e < k; e++) add_entry(w, index[e], value[e * COVI_CHAINS_MAX]);
   }
   if (w->mean.divisor == 0) divide_shared(w, step->h * step->w);
 }
 
-static uint32_t step_bands(outer_slot *w, int t, int64_t first, int64_t end) {
+/* Chunk x of band b. `ahead`: elements from it to the chunk that is stepped after it. */
+static uint32_t step_chunk(outer_slot *w, int t, const outer_place *at, int64_t ahead, covi_leaf *leaf) {
   const covi_outer_sweep *s = w->sweep;
   const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
+  int64_t elem = at->band * gt->band_elems + at->x * gt->w;
+  const covi_step step = {.theta = s->theta + at->theta + elem,
+                          .out = s->out + at->theta + elem,
+                          .row_elems = gt->X * gt->w,
+                          .first = at->x * gt->w,
+                          .h = gt->h,
+                          .w = gt->w,
+                          .sum = w->sum,
+                          .count = w->count,
+                          .mean = w->mean,
+                          .leaf = s->leaves ? leaf : NULL};
+  sum_all(w, at->j, (int)(at->x % TILE), &step, ahead, gt->k);
+  return at->velocity ? step_momentum(&step, at->velocity + elem, s->params->momentum) : w->width->step(&step);
+}
+
+/* Bands at->band and, if bands is 2, the next: tile by tile the codes of both, then one band's chunks and the other's,
+ * so that memory is gone through in runs of rows. */
+static uint32_t step_together(outer_slot *w, int t, outer_place at, int bands) {
+  const covi_outer_sweep *s = w->sweep;
+  const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
+  int64_t first = at.band;
+  covi_leaf leaf[BANDS];
+  uint32_t largest = 0;
+  open_bands(w, t, first, bands);
+  for (int j = 0; j < bands; j++) covi_leaf_open(&leaf[j], w->block_key);
+  for (int64_t tile = 0; tile < gt->X; tile += TILE) {
+    int64_t n = gt->X - tile < TILE ? gt->X - tile : TILE;
+    for (int x = 0; x < n; x++) read_groups(w, bands, x, gt->k);
+    for (at.j = 0; at.j < bands; at.j++) {
+      at.band = first + at.j;
+      for (at.x = tile; at.x < tile + n; at.x++) {
+        int64_t ahead = gt->w;
+        if (at.x + 1 == tile + n && at.j + 1 < bands) ahead = gt->band_elems - (n - 1) * gt->w;
+        else if (at.x + 1 == tile + n && tile + n < gt->X) ahead = gt->w - (bands - 1) * gt->band_elems;
+        else if (at.x + 1 == tile + n) ahead = gt->band_elems - at.x * gt->w;
+        uint32_t m = step_chunk(w, t, &at, ahead, &leaf[at.j]);
+        if (m > largest) largest = m;
+      }
+    }
+  }
+  for (int j = 0; s->leaves && j < bands; j++)
+    covi_leaf_close(&leaf[j], s->leaves + (s->shard->part[t].leaf + first + j) * COV_LEAF_BYTES);
+  return largest;
+}
+
+static uint32_t step_bands(outer_slot *w, int t, int64_t first, int64_t end) {
+  const covi_outer_sweep *s = w->sweep;
   int64_t at = cov_shard_offset(s->shard, s->layout, t);
   float *velocity = s->params->velocity;
   uint32_t largest = 0;
   if (velocity) velocity += cov_shard_offset(s->shard, COV_LAYOUT_SHARD, t);
-  prepare_tensor(w, t, first);
-  for (int64_t b = first; b < end; b++) {
-    covi_leaf leaf;
-    covi_leaf_open(&leaf, w->block_key);
-    for (int64_t x = 0; x < gt->X; x++) {
-      int64_t in_band = x * gt->w, elem = b * gt->band_elems + in_band;
-      covi_step step = {.theta = s->theta + at + elem,
-                        .out = s->out + at + elem,
-                        .row_elems = gt->X * gt->w,
-                        .first = in_band,
-                        .h = gt->h,
-                        .w = gt->w,
-                        .sum = w->sum,
-                        .count = w->count,
-                        .mean = w->mean,
-                        .leaf = s->leaves ? &leaf : NULL};
-      int64_t ahead = x + 1 < gt->X ? gt->w : gt->band_elems - in_band;
-      sum_all(w, &step, ahead, gt->k);
-      uint32_t m = velocity ? step_momentum(&step, velocity + elem, s->params->momentum) : w->width->step(&step);
-      if (m > largest) largest = m;
-    }
-    if (s->leaves) covi_leaf_close(&leaf, s->leaves + (s->shard->part[t].leaf + b) * COV_LEAF_BYTES);
+  prepare_tensor(w, t);
+  for (int64_t b = first; b < end; b += BANDS) {
+    const outer_place place = {.theta = at, .velocity = velocity, .band = b};
+    uint32_t m = step_together(w, t, place, end - b < BANDS ? (int)(end - b) : BANDS);
+    if (m > largest) largest = m;
   }
   return largest;
 }

@@ -77,10 +77,10 @@ typedef struct {
   int top; /* bins - 1, at most 255 */
 } covi_coding;
 
-enum { COVI_CHAINS_MAX = 8, COVI_CHAIN_BINS = 4 };
+enum { COVI_CHAINS_MAX = 16, COVI_CHAIN_BINS = 4 };
 
-/* Bands of up to eight payloads whose codes have one rANS state each (rans.h, code_model.h), read side by side: in a
- * chain every code waits for the one before it, and eight chains wait together. Chain l is column l everywhere. */
+/* Up to sixteen bands whose codes have one rANS state each (rans.h, code_model.h), read side by side: in a chain every
+ * code waits for the one before it, and sixteen chains wait together. Chain l is column l everywhere. */
 typedef struct {
   int n; /* chains in use */
   const uint8_t *at[COVI_CHAINS_MAX];
@@ -121,7 +121,7 @@ typedef struct {
    * reader's own loop. */
   int (*rice_64)(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
 
-  /** The values of the next n codes of each chain, n a multiple of 4: value[8 i + l] is that of code i of chain l.
+  /** The values of the next n codes of each chain, n a multiple of 4: value[16 i + l] is that of code i of chain l.
    * Reads up to 8 bytes from where a chain's words end, and no more than 2 n + 8 from at[l] on, whatever lies there.
    * Columns of chains that are not in use are left undefined. */
   void (*chains)(covi_chains *chains, int n, float *value);
@@ -140,8 +140,6 @@ extern const covi_width covi_width_plain, covi_width_avx2, covi_width_avx512, co
 /* Two ways to read indices, for the two tables of sixteen lanes. */
 int covi_rice_64_avx512(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
 int covi_rice_64_vbmi2(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
-/* Chains fill a vector of eight: the wider table has nothing wider to offer. */
-void covi_chains_avx2(covi_chains *chains, int n, float *value);
 
 /** The table in use: the widest that this processor runs. */
 const covi_width *covi_width_get(void);

@@ -252,7 +252,7 @@ static void avx2_count(const float *v, const uint8_t *code, int64_t n, int expon
 }
 
 /* The next four words of eight chains: *low has the first two of each, *high the others, in the order of chains. */
-COVI_AVX2 static inline void take_words(const uint8_t *const at[COVI_CHAINS_MAX], __m256i *low, __m256i *high) {
+COVI_AVX2 static inline void take_words(const uint8_t *const at[LANES], __m256i *low, __m256i *high) {
   /* shuffle_ps works in halves: rows 0 1 | 4 5 and 2 3 | 6 7 come out as 0 1 2 3 | 4 5 6 7 */
   __m256i a = _mm256_set_epi64x((int64_t)covi_load64(at[5]), (int64_t)covi_load64(at[4]), (int64_t)covi_load64(at[1]),
                                 (int64_t)covi_load64(at[0]));
@@ -277,38 +277,25 @@ COVI_AVX2 static inline __m256i of_code(const __m256i number[4], const __m256i r
   return choose(choose(number[0], number[1], reached[1]), choose(number[2], number[3], reached[3]), reached[2]);
 }
 
-/* Chains that are not in use get a state and a code that never move. */
-COVI_AVX2 static void rest_chains(covi_chains *c, const uint8_t *nothing) {
-  for (int l = c->n; l < COVI_CHAINS_MAX; l++) {
-    c->at[l] = nothing;
-    c->state[l] = COVI_RANS_START;
-    for (int b = 0; b < COVI_CHAIN_BINS; b++) {
-      c->start[b][l] = b == 0 ? 0 : 1 << COVI_CODE_BITS;
-      c->freq[b][l] = 1 << COVI_CODE_BITS;
-      c->value[b][l] = 0;
-    }
-  }
-}
-
-/* What width_plain.c does, four codes between looks at the bytes: a code takes one word at most. */
-COVI_AVX2 void covi_chains_avx2(covi_chains *c, int n, float *value) {
-  static const uint8_t nothing[8];
+/* Eight of the chains, from chain `first` on: what width_plain.c does, four codes between looks at the bytes: a code
+ * takes one word at most. */
+COVI_AVX2 static inline void eight_chains(covi_chains *c, int first, int n, float *value) {
   const __m256i all_parts = _mm256_set1_epi32((1 << COVI_CODE_BITS) - 1), word = _mm256_set1_epi32(0xFFFF);
-  if (c->n < COVI_CHAINS_MAX) rest_chains(c, nothing);
-  __m256i before[4], start[4], freq[4], entry[4], reached[4], low, high, x = load_eight(c->state);
+  const uint8_t **at = c->at + first;
+  __m256i before[4], start[4], freq[4], entry[4], reached[4], low, high, x = load_eight(c->state + first);
   for (int b = 0; b < COVI_CHAIN_BINS; b++) {
-    start[b] = load_eight(c->start[b]);
+    start[b] = load_eight(c->start[b] + first);
     before[b] = _mm256_sub_epi32(start[b], _mm256_set1_epi32(1));
-    freq[b] = load_eight(c->freq[b]);
-    entry[b] = load_eight(c->value[b]);
+    freq[b] = load_eight(c->freq[b] + first);
+    entry[b] = load_eight(c->value[b] + first);
   }
   for (int i = 0; i < n; i += 4) {
     __m256i taken = _mm256_setzero_si256();
-    take_words(c->at, &low, &high);
+    take_words(at, &low, &high);
     for (int j = 0; j < 4; j++) {
       __m256i part = _mm256_and_si256(x, all_parts);
       for (int b = 1; b < COVI_CHAIN_BINS; b++) reached[b] = _mm256_cmpgt_epi32(part, before[b]);
-      _mm256_storeu_si256((__m256i *)(value + (i + j) * COVI_CHAINS_MAX), of_code(entry, reached));
+      _mm256_storeu_si256((__m256i *)(value + (i + j) * COVI_CHAINS_MAX + first), of_code(entry, reached));
       x = _mm256_mullo_epi32(of_code(freq, reached), _mm256_srli_epi32(x, COVI_CODE_BITS));
       x = _mm256_add_epi32(x, _mm256_sub_epi32(part, of_code(start, reached)));
       __m256i empty = _mm256_cmpeq_epi32(_mm256_srli_epi32(x, 16), _mm256_setzero_si256());
@@ -317,11 +304,16 @@ COVI_AVX2 void covi_chains_avx2(covi_chains *c, int n, float *value) {
       high = choose(high, _mm256_srli_epi32(high, 16), empty);
       taken = _mm256_sub_epi32(taken, empty);
     }
-    uint32_t words[COVI_CHAINS_MAX];
+    uint32_t words[LANES];
     _mm256_storeu_si256((__m256i *)words, taken);
-    for (int l = 0; l < COVI_CHAINS_MAX; l++) c->at[l] += 2 * words[l];
+    for (int l = 0; l < LANES; l++) at[l] += 2 * words[l];
   }
-  _mm256_storeu_si256((__m256i *)c->state, x);
+  _mm256_storeu_si256((__m256i *)(c->state + first), x);
+}
+
+COVI_AVX2 static void avx2_chains(covi_chains *c, int n, float *value) {
+  covi_chains_rest(c);
+  for (int first = 0; first < c->n; first += LANES) eight_chains(c, first, n, value);
 }
 
 const covi_width covi_width_avx2 = {
@@ -333,7 +325,7 @@ const covi_width covi_width_avx2 = {
     .moments = avx2_moments,
     .codes = avx2_codes,
     .count = avx2_count,
-    .chains = covi_chains_avx2,
+    .chains = avx2_chains,
     .hash = avx2_hash,
     .step = avx2_step,
 };

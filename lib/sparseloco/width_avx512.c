@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "sparseloco/bits.h"
+#include "sparseloco/code_model.h"
 #include "sparseloco/fixed.h"
 
 enum { LANES = 16 };
@@ -347,12 +348,66 @@ COVI_AVX512 static uint32_t avx512_step(const covi_step *s) {
   return _mm512_reduce_max_epu32(largest);
 }
 
+/* The next four words of sixteen chains: *low has the first two of each, *high the others. */
+COVI_AVX512 static inline void take_words(const uint8_t *const at[COVI_CHAINS_MAX], __m512i *low, __m512i *high) {
+  const __m512i even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+#define EIGHT(l)                                                                         \
+  _mm512_set_epi64((int64_t)covi_load64(at[(l) + 7]), (int64_t)covi_load64(at[(l) + 6]), \
+                   (int64_t)covi_load64(at[(l) + 5]), (int64_t)covi_load64(at[(l) + 4]), \
+                   (int64_t)covi_load64(at[(l) + 3]), (int64_t)covi_load64(at[(l) + 2]), \
+                   (int64_t)covi_load64(at[(l) + 1]), (int64_t)covi_load64(at[l]))
+  __m512i a = EIGHT(0), b = EIGHT(8);
+#undef EIGHT
+  *low = _mm512_permutex2var_epi32(a, even, b);
+  *high = _mm512_permutex2var_epi32(a, _mm512_add_epi32(even, _mm512_set1_epi32(1)), b);
+}
+
+/* Of the four codes' numbers the one that the masks say: part >= start of code 1, 2, 3. */
+COVI_AVX512 static inline __m512i of_code(const __m512i number[4], const __mmask16 reached[4]) {
+  __m512i x = _mm512_mask_mov_epi32(number[0], reached[1], number[1]);
+  return _mm512_mask_mov_epi32(x, reached[2], _mm512_mask_mov_epi32(number[2], reached[3], number[3]));
+}
+
+/* What width_plain.c does, four codes between looks at the bytes: a code takes one word at most. */
+COVI_AVX512 static void avx512_chains(covi_chains *c, int n, float *value) {
+  const __m512i all_parts = _mm512_set1_epi32((1 << COVI_CODE_BITS) - 1), word = _mm512_set1_epi32(0xFFFF);
+  const __m512i least = _mm512_set1_epi32(1 << 16), one = _mm512_set1_epi32(1);
+  covi_chains_rest(c);
+  __m512i start[4], freq[4], entry[4], low, high, x = _mm512_loadu_si512(c->state);
+  for (int b = 0; b < COVI_CHAIN_BINS; b++) {
+    start[b] = _mm512_loadu_si512(c->start[b]);
+    freq[b] = _mm512_loadu_si512(c->freq[b]);
+    entry[b] = _mm512_loadu_si512(c->value[b]);
+  }
+  for (int i = 0; i < n; i += 4) {
+    __m512i taken = _mm512_setzero_si512();
+    take_words(c->at, &low, &high);
+    for (int j = 0; j < 4; j++) {
+      __mmask16 reached[4];
+      __m512i part = _mm512_and_si512(x, all_parts);
+      for (int b = 1; b < COVI_CHAIN_BINS; b++) reached[b] = _mm512_cmpge_epu32_mask(part, start[b]);
+      _mm512_storeu_si512(value + (i + j) * COVI_CHAINS_MAX, of_code(entry, reached));
+      x = _mm512_mullo_epi32(of_code(freq, reached), _mm512_srli_epi32(x, COVI_CODE_BITS));
+      x = _mm512_add_epi32(x, _mm512_sub_epi32(part, of_code(start, reached)));
+      __mmask16 empty = _mm512_cmplt_epu32_mask(x, least);
+      x = _mm512_mask_or_epi32(x, empty, _mm512_slli_epi32(x, 16), _mm512_and_si512(low, word));
+      low = _mm512_mask_or_epi32(low, empty, _mm512_srli_epi32(low, 16), _mm512_slli_epi32(high, 16));
+      high = _mm512_mask_srli_epi32(high, empty, high, 16);
+      taken = _mm512_mask_add_epi32(taken, empty, taken, one);
+    }
+    uint32_t words[LANES];
+    _mm512_storeu_si512(words, taken);
+    for (int l = 0; l < COVI_CHAINS_MAX; l++) c->at[l] += 2 * words[l];
+  }
+  _mm512_storeu_si512(c->state, x);
+}
+
 /* The tables differ in how they read indices. */
 #define TABLE(label, rice)                                                                                         \
   {                                                                                                                \
     .name = label, .largest = avx512_largest, .feedback = avx512_feedback, .collect = avx512_collect,              \
     .pick = avx512_pick, .moments = avx512_moments, .codes = avx512_codes, .count = avx512_count, .rice_64 = rice, \
-    .chains = covi_chains_avx2, .hash = avx512_hash, .step = avx512_step,                                          \
+    .chains = avx512_chains, .hash = avx512_hash, .step = avx512_step,                                             \
   }
 
 const covi_width covi_width_avx512 = TABLE("avx512", covi_rice_64_avx512);
