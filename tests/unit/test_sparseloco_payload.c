@@ -318,6 +318,10 @@ static void each_expectation_is_compared(void **state) {
   e = good, e.grid = &other_grid;
   refuse("topk", p, bytes, &e);
   cov_grid_destroy(&other_grid);
+  assert_ok(cov_grid_create(&params, 4, 6, &other_grid));
+  e = good, e.grid = &other_grid;
+  refuse("topk 6 of edge 8, not 6 of 4", p, bytes, &e);
+  cov_grid_destroy(&other_grid);
   free(p);
 }
 
@@ -467,6 +471,9 @@ static void hostile_content_is_refused(void **state) {
   memcpy(p, good, bytes), section[14] = 1, refuse("another coding", p, bytes, &e);
   memcpy(p, good, bytes), section[15] = 0, refuse("section head", p, bytes, &e);
   memcpy(p, good, bytes), memset(section + 16, 0xFF, 8), refuse("section head", p, bytes, &e); /* entries without end */
+  memcpy(p, good, bytes), section[24]--, refuse("section head", p, bytes, &e);                 /* another k */
+  memcpy(p, good, bytes), section[12] = 4, refuse("section head", p, bytes, &e);               /* bins */
+  memcpy(p, good, bytes), section[28] = 32, refuse("section head", p, bytes, &e);              /* bytes of its table */
   memcpy(p, good, bytes), next[8] = 0, refuse("section head of odd", p, bytes, &e);            /* twice the first */
   memcpy(p, good, bytes), next[8] = 9, refuse("section head of odd", p, bytes, &e);            /* unknown */
   memcpy(p, good, bytes), memcpy(p + 176, nan, 4), refuse("train loss", p, bytes, &e);
@@ -477,6 +484,9 @@ static void hostile_content_is_refused(void **state) {
   memcpy(p, good, bytes), p[190] = 2, refuse("section head", p, bytes, &e);
   memcpy(p, good, bytes), p[192] = 3, refuse("counts", p, bytes, &e);
   memcpy(p, good, bytes), p[214] = 1, refuse("it says", p, bytes, &e); /* 2^48 bytes more */
+  memcpy(p, good, bytes);                                              /* its last tensor is missing */
+  size_t fewer = (size_t)(next - p) + COV_PAYLOAD_DIGEST_BYTES + COV_PAYLOAD_SIGNATURE_BYTES;
+  p[208] = (uint8_t)fewer, p[209] = (uint8_t)(fewer >> 8), refuse("it ends before odd", p, fewer, &e);
   free(good), free(p);
   e = sparse_expect(&grid, &tried[4]);
   p = encode_some(&tried[4], 51, &bytes);
