@@ -38,6 +38,16 @@ say_what_failed() {
 }
 trap say_what_failed EXIT
 
+# unpack_corpus FILE FOLDER: an input of a fuzz target from each line of hexadecimal digits.
+unpack_corpus() {
+  local line n=0
+  while read -r line; do
+    n=$((n + 1))
+    # shellcheck disable=SC2059
+    printf "$(sed 's/../\\x&/g' <<<"$line")" >"$2/kept-$n"
+  done <"$1"
+}
+
 # build_preset PRESET JOBS [target]...: configures where needed, builds; prints the whole log only if it fails.
 build_preset() {
   local preset=$1 jobs=$2 log

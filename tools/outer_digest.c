@@ -1,12 +1,15 @@
-/* Prints one digest over everything the outer path computes in a few rounds: payloads, error feedback, parameters,
- * state hash, for each quantiser, mean and range of magnitudes. tools/check_bits builds it with several compilers and
- * compares. */
+/* Prints two digests over everything the outer path computes in a few rounds: payloads, error feedback, parameters,
+ * state hash. The first is of SparseLoCo for each quantiser, mean and range of magnitudes; the second of what the other
+ * strategies and the delay add: Nesterov momentum, what a peer goes on from, the cosine transform and its step.
+ * tools/check_bits builds it with several compilers and compares. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
+#include "sparseloco/demo.h"
 #include "sparseloco/encoder.h"
+#include "sparseloco/keep.h"
 #include "sparseloco/outer.h"
 #include "sparseloco/payload.h"
 #include "sparseloco/state_hash.h"
@@ -71,12 +74,30 @@ static uint8_t *contribute(const cov_shard *shard, const cov_encoder_params *p, 
   return payload;
 }
 
+/* What the peer of `own` would start its next round from, by either rule, if this one's step were still to come. */
+static void go_on(const cov_shard *shard, const cov_payload_view *own, const cov_outer_params *outer,
+                  const float *theta, const float *end, cov_blake2b *digest) {
+  size_t span_bytes = (size_t)shard->grid->params->span * sizeof(float);
+  float *start = must_have(malloc(span_bytes));
+  const cov_outer_params alone = cov_keep_step(outer, N_PEERS);
+  memcpy(start, theta, span_bytes);
+  must(cov_outer_apply(shard, &own, 1, &alone, theta, start, COV_LAYOUT_SPAN, NULL));
+  cov_blake2b_add(digest, start, span_bytes);
+  cov_keep_progress(shard, theta, end, start);
+  cov_blake2b_add(digest, start, span_bytes);
+  free(start);
+}
+
+/* With momentum also go_on of the last peer, each round. */
 static void run(const cov_grid *grid, const cov_encoder_params *p, const cov_outer_params *outer, unsigned top,
                 unsigned spread, cov_blake2b *digest) {
   const cov_params *params = grid->params;
   size_t span_bytes = (size_t)params->span * sizeof(float);
   float *theta = must_have(malloc(span_bytes)), *end = must_have(malloc(span_bytes));
   float *feedback = must_have(calloc(N_PEERS, span_bytes));
+  float *velocity = outer->momentum > 0 ? must_have(calloc(1, span_bytes)) : NULL;
+  cov_outer_params step = *outer;
+  step.velocity = velocity;
   uint8_t *leaves = must_have(malloc((size_t)grid->n_bands * COV_LEAF_BYTES)), *payload[N_PEERS], hash[32];
   cov_shard shard;
   must(cov_shard_create(grid, 0, 1, &shard));
@@ -100,7 +121,8 @@ static void run(const cov_grid *grid, const cov_encoder_params *p, const cov_out
       cov_blake2b_add(digest, payload[i], bytes);
       if (i == 3) cov_payload_give_back(&view[i], &shard, own, COV_LAYOUT_SPAN);
     }
-    must(cov_outer_apply(&shard, set, N_PEERS, outer, theta, theta, COV_LAYOUT_SPAN, leaves));
+    if (velocity) go_on(&shard, &view[N_PEERS - 1], &step, theta, end, digest);
+    must(cov_outer_apply(&shard, set, N_PEERS, &step, theta, theta, COV_LAYOUT_SPAN, leaves));
     cov_state_hash(grid, leaves, hash);
     cov_blake2b_add(digest, hash, sizeof hash);
     for (int i = 0; i < N_PEERS; i++) {
@@ -110,8 +132,84 @@ static void run(const cov_grid *grid, const cov_encoder_params *p, const cov_out
   }
   cov_blake2b_add(digest, theta, span_bytes);
   cov_blake2b_add(digest, feedback, N_PEERS * span_bytes);
+  if (velocity) cov_blake2b_add(digest, velocity, (size_t)shard.elems * sizeof *velocity);
+  cov_shard_destroy(&shard);
+  free(theta), free(end), free(feedback), free(leaves), free(velocity);
+}
+
+/* A peer's coefficients of the movement from theta to end, as a payload. */
+static uint8_t *contribute_demo(cov_demo *demo, const cov_encoder_params *p, const float *theta, const float *end,
+                                float *feedback, uint32_t peer, size_t *bytes) {
+  cov_demo_project(demo, theta, end);
+  return contribute(demo->shard, p, demo->zero, demo->coefficients, feedback, peer, bytes);
+}
+
+static void run_demo(const cov_grid *grid, const cov_encoder_params *p, const cov_outer_params *outer, int sign,
+                     cov_blake2b *digest) {
+  size_t span_bytes = (size_t)grid->params->span * sizeof(float);
+  float *theta = must_have(malloc(span_bytes)), *end = must_have(malloc(span_bytes));
+  float *feedback = must_have(calloc(N_PEERS, span_bytes));
+  uint8_t *leaves = must_have(malloc((size_t)grid->n_bands * COV_LEAF_BYTES)), *payload[N_PEERS], hash[32];
+  const cov_payload_expect expect = {.grid = grid,
+                                     .quant = p->quant,
+                                     .strategy = COV_STRATEGY_SPARSELOCO,
+                                     .run_id = zeros,
+                                     .params_digest = zeros,
+                                     .peer = -1};
+  cov_shard shard;
+  cov_demo demo;
+  must(cov_shard_create(grid, 0, 1, &shard));
+  must(cov_demo_create(&shard, sign, p->threads, &demo));
+  fill(theta, grid->params, 1, 123, 6);
+  for (int round = 0; round < N_ROUNDS; round++) {
+    cov_payload_view view[N_PEERS];
+    const cov_payload_view *set[N_PEERS];
+    for (int i = 0; i < N_PEERS; i++) {
+      size_t bytes;
+      fill(end, grid->params, (uint64_t)(100 + 10 * round + i), 123, 6);
+      payload[i] =
+          contribute_demo(&demo, p, theta, end, feedback + (size_t)i * (size_t)grid->params->span, (uint32_t)i, &bytes);
+      must(cov_payload_check(payload[i], bytes, &expect, &view[i]));
+      set[i] = &view[i];
+      cov_blake2b_add(digest, demo.coefficients, (size_t)shard.elems * sizeof(float));
+      cov_blake2b_add(digest, payload[i], bytes);
+    }
+    must(cov_demo_apply(&demo, set, N_PEERS, outer, theta, theta, leaves));
+    cov_state_hash(grid, leaves, hash);
+    cov_blake2b_add(digest, hash, sizeof hash);
+    for (int i = 0; i < N_PEERS; i++) cov_payload_close(&view[i]), free(payload[i]);
+  }
+  cov_blake2b_add(digest, theta, span_bytes);
+  cov_blake2b_add(digest, feedback, N_PEERS * span_bytes);
+  cov_demo_destroy(&demo);
   cov_shard_destroy(&shard);
   free(theta), free(end), free(feedback), free(leaves);
+}
+
+/* The second digest. */
+static void run_others(const cov_grid *grid, cov_blake2b *digest) {
+  static const cov_quant_params none = {.id = COV_QUANT_NONE},
+                                four = {.id = COV_QUANT_REFERENCE, .bins = 4, .range = 6};
+  for (int mode = 0; mode < 4; mode++) {
+    cov_encoder_params p = {.quant = mode % 2 ? four : none, .beta = 0.95f, .threads = 1 + mode % 3};
+    cov_outer_params outer = {.alpha = 0.7f,
+                              .mean = mode < 2 ? COV_MEAN_PAPER : COV_MEAN_SENDERS,
+                              .clip = mode == 3,
+                              .momentum = 0.9f,
+                              .threads = 1 + mode % 3};
+    run(grid, &p, &outer, 123, 6, digest);
+    p.theta_layout = p.feedback_layout = COV_LAYOUT_SHARD;
+    outer.momentum = 0;
+    run_demo(grid, &p, &outer, mode / 2, digest);
+  }
+}
+
+static void print(cov_blake2b *digest) {
+  uint8_t result[32];
+  char text[65];
+  cov_blake2b_close(digest, result);
+  cov_hex(result, sizeof result, text);
+  puts(text);
 }
 
 /* usage: outer_digest [WIDTH]     by that vector width (default: the widest); exit 77: not on this processor */
@@ -148,11 +246,10 @@ int main(int argc, char **argv) {
       }
     }
   }
-  uint8_t result[32];
-  char text[65];
-  cov_blake2b_close(&digest, result);
-  cov_hex(result, sizeof result, text);
-  puts(text);
+  print(&digest);
+  cov_blake2b_open(&digest, 32);
+  run_others(&grid, &digest);
+  print(&digest);
   cov_grid_destroy(&grid);
   return 0;
 }

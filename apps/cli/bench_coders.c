@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/bench_entropy.h"
 #include "cli/bench_machine.h"
 #include "sparseloco/payload_reader.h"
 
@@ -117,10 +118,12 @@ static void entropies(const cov_payload_view *view, double *index_bits, double *
 
 static cov_status measure(coder_bench *b, const cov_payload_view *view, int64_t reps, bench_report *report) {
   const double values = (double)b->rounds->grid.n_kept;
-  double bits[N_CODERS], seconds[N_CODERS], index_bits, code_bits;
+  double bits[N_CODERS], seconds[N_CODERS], index_bits, code_bits, context_bits;
   char key[64];
   entropies(view, &index_bits, &code_bits);
+  COV_TRY(bench_entropy_indices(&b->rounds->grid, b->index, &context_bits));
   bench_put_number(report, "index_entropy_bits_per_value", index_bits);
+  bench_put_number(report, "index_context_bits_per_value", context_bits / values);
   bench_put_number(report, "code_entropy_bits_per_value", code_bits);
   for (int c = 0; c < N_CODERS; c++) {
     for (int64_t i = -1; i < reps; i++) {

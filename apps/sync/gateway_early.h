@@ -6,7 +6,8 @@
 
 #include "sync/gateway.h"
 
-/** Keep the part of `event`. COV_EREMOTE: more than one payload (a relay: one of each peer) came over this link. */
+/** Keep the part of `event`. More than one payload of a peer on a link is too much: COV_EREMOTE, but what a relay has
+ *  passed on is refused in the peer's name. COV_EREMOTE too if it is in a name that cannot be. */
 cov_status cov_gateway_early_keep(cov_gateway *gateway, const cov_carrier_event *event);
 /** The round is known now: take what was kept. A sender that broke the protocol with it loses its link. */
 cov_status cov_gateway_early_take(cov_gateway *gateway);

@@ -32,9 +32,8 @@ void cov_gateway_empty(cov_gateway *gw, cov_slot *slot) {
   *slot = (cov_slot){.round = -1};
 }
 
-/* `meant`: the round that the sender was in, `round`: the one that its payload says. Said once a round: whoever asks
- * for it again may get the same again. */
-static void refuse(cov_gateway *gw, int sender, int64_t meant, int64_t round, cov_status st) {
+/* Once a round: whoever asks for it again may get the same again. */
+void cov_gateway_refuse(cov_gateway *gw, int sender, int64_t meant, int64_t round, cov_status st) {
   char why[1024]; /* telling it may fail too */
   cov_remote *from = remote_of(gw, sender);
   if (from->refused == meant) return;
@@ -90,7 +89,7 @@ cov_status cov_gateway_take(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
   }
   cov_status st = open_payload(gw, from, slot);
   if (st == COV_EREMOTE) {
-    refuse(gw, from->peer, slot->round, slot->round, st);
+    cov_gateway_refuse(gw, from->peer, slot->round, slot->round, st);
     cov_gateway_empty(gw, slot);
     return COV_OK;
   }
@@ -212,12 +211,13 @@ static bool is_wanted(cov_gateway *gw, cov_remote *sender, int64_t round, uint64
   if (at_hand) meant = round;
   sender->next_payload = meant + 1;
   if (!at_hand) {
-    refuse(gw, sender->peer, meant, round,
-           COV_FAIL(COV_EREMOTE, "round %" PRId64 " is not at hand (we are in %" PRId64 ")", round, gw->round));
+    cov_gateway_refuse(
+        gw, sender->peer, meant, round,
+        COV_FAIL(COV_EREMOTE, "round %" PRId64 " is not at hand (we are in %" PRId64 ")", round, gw->round));
   } else if (total > gw->outer->payload_bytes_max) {
-    refuse(gw, sender->peer, meant, round,
-           COV_FAIL(COV_EREMOTE, "%" PRIu64 " bytes where no payload of this run has more than %zu", total,
-                    gw->outer->payload_bytes_max));
+    cov_gateway_refuse(gw, sender->peer, meant, round,
+                       COV_FAIL(COV_EREMOTE, "%" PRIu64 " bytes where no payload of this run has more than %zu", total,
+                                gw->outer->payload_bytes_max));
   } else {
     return true;
   }
@@ -260,7 +260,7 @@ static cov_status take_payload(cov_gateway *gw, cov_remote *sender, cov_slot *ca
   cov_remote *from = sender;
   if (round == gw->round && !came->checked) from = owner_of(gw, sender, came->bytes, came->n_bytes);
   cov_slot *slot = from ? &from->slot[round % COV_GATEWAY_ROUNDS] : NULL;
-  if (!from) refuse(gw, sender->peer, round, round, COV_EREMOTE);
+  if (!from) cov_gateway_refuse(gw, sender->peer, round, round, COV_EREMOTE);
   /* The first of a peer counts; and it may have become late while it was coming. */
   if (!from || round < gw->round || (slot->round == round && from == sender)) {
     cov_gateway_empty(gw, came);
@@ -275,23 +275,38 @@ bool cov_gateway_is_relay(const cov_gateway *gw, int number) {
   return number >= gw->n_remote;
 }
 
+cov_remote *cov_gateway_part_owner(cov_gateway *gw, const cov_carrier_event *event) {
+  bool relayed = cov_gateway_is_relay(gw, event->peer);
+  cov_remote *owner = remote_of(gw, relayed ? (int32_t)event->head.owner : event->peer);
+  if (owner && event->head.owner == (uint32_t)owner->peer && owner->peer != gw->app->peer) return owner;
+  (void)COV_FAIL(COV_EREMOTE, "a part of a payload in the name of %" PRIu32, event->head.owner);
+  return NULL;
+}
+
+/* The relay that has passed it on is not to blame. */
+static cov_status refuse_part(cov_gateway *gw, const cov_remote *sender, int64_t round, cov_status st) {
+  if (round >= 0 && round < gw->round) return COV_OK; /* late, like a whole one */
+  int64_t meant = round == gw->round + 1 ? round : gw->round;
+  cov_gateway_refuse(gw, sender->peer, meant, round, st);
+  return COV_OK;
+}
+
 cov_status cov_gateway_part(cov_gateway *gw, const cov_carrier_event *event) {
   cov_transfer *x;
-  bool relayed = cov_gateway_is_relay(gw, event->peer);
-  cov_remote *sender = remote_of(gw, relayed ? (int32_t)event->head.owner : event->peer);
+  cov_remote *sender = cov_gateway_part_owner(gw, event);
   int64_t round = event->head.round > INT64_MAX ? -1 : (int64_t)event->head.round;
-  if (!sender || event->head.owner != (uint32_t)sender->peer || sender->peer == gw->app->peer) {
-    return COV_FAIL(COV_EREMOTE, "a part of a payload in the name of %" PRIu32, event->head.owner);
-  }
+  if (!sender) return COV_EREMOTE;
   if (event->head.offset == 0 && !is_wanted(gw, sender, round, event->head.total)) return COV_OK;
   if (event->head.total > gw->outer->payload_bytes_max) return COV_OK; /* what follows one that was not wanted */
-  COV_TRY(cov_transfers_take(gw->incoming, event, &x));
+  cov_status st = cov_transfers_take(gw->incoming, event, &x);
+  if (st == COV_EREMOTE && cov_gateway_is_relay(gw, event->peer)) return refuse_part(gw, sender, round, st);
+  COV_TRY(st);
   if (!x) return COV_OK;
   cov_arrival_part(&sender->arrival, (int64_t)x->round, cov_clock_s());
   COV_TRY(check_what_came(gw, sender, x));
   if (x->have < x->total) return COV_OK;
   cov_slot came;
-  cov_status st = end_transfer(gw, sender, x, &came);
+  st = end_transfer(gw, sender, x, &came);
   if (st == COV_OK) return take_payload(gw, sender, &came);
   cov_gateway_empty(gw, &came);
   return st;

@@ -7,8 +7,15 @@
 
 /** Whether the link `number` is that of a relay. */
 bool cov_gateway_is_relay(const cov_gateway *gateway, int number);
-/** A part of a payload has come. COV_EREMOTE: the sender breaks the protocol. */
+/** In whose name a part of a payload comes: the link's, or by a relay any other peer's. NULL: in one that cannot be;
+ * then cov_error_text says so. */
+cov_remote *cov_gateway_part_owner(cov_gateway *gateway, const cov_carrier_event *event);
+/** A part of a payload has come. COV_EREMOTE: who sends on this link breaks the protocol. A relay checks nothing, so
+ * what is wrong with a part that it passes on is refused in the name of the part's owner. */
 cov_status cov_gateway_part(cov_gateway *gateway, const cov_carrier_event *event);
+/** Why a payload (cov_error_text) does not count is told, in its sender's name and once a round: an event and a notice.
+ *  `meant`: the round that the sender was in, `round`: the one that its payload says. */
+void cov_gateway_refuse(cov_gateway *gateway, int sender, int64_t meant, int64_t round, cov_status why);
 /** A payload that came before its round began is checked now, and counts. */
 cov_status cov_gateway_take(cov_gateway *gateway, cov_remote *from, cov_slot *slot);
 /** Free what a slot holds, or keep it for ever if a dropped link may still read it. */

@@ -78,14 +78,15 @@ static cov_status begin(cov_transfers *t, const cov_carrier_event *part) {
 
 cov_status cov_transfers_take(cov_transfers *t, const cov_carrier_event *part, cov_transfer **out) {
   const cov_message_head *head = &part->head;
+  open_transfer **at = find(t, part->peer, head->owner);
   *out = NULL;
   if (head->total > t->max_bytes || part->n_bytes == 0 || head->offset > head->total ||
       part->n_bytes > head->total - head->offset) {
+    if (*at) remove_at(at);
     return COV_FAIL(COV_EREMOTE, "malformed part of a payload: bytes %llu .. %llu of %llu, at most %zu are accepted",
                     (unsigned long long)head->offset, (unsigned long long)head->offset + part->n_bytes,
                     (unsigned long long)head->total, t->max_bytes);
   }
-  open_transfer **at = find(t, part->peer, head->owner);
   if (head->offset == 0) {
     if (*at) remove_at(at);
     COV_TRY(begin(t, part));

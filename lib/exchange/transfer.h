@@ -33,7 +33,7 @@ cov_status cov_transfers_create(size_t max_bytes, cov_transfers **out);
 void cov_transfers_destroy(cov_transfers **transfers);
 /** Take a part (a MESSAGE event). *out is the payload that it belongs to, borrowed until the next call with
  *  `transfers`, or NULL if the part is of none: its beginning was refused or lost. An offset of 0 begins anew.
- *  COV_EREMOTE: lengths that cannot be. */
+ *  COV_EREMOTE: lengths that cannot be; what was coming of that owner by that link is forgotten. */
 cov_status cov_transfers_take(cov_transfers *transfers, const cov_carrier_event *part, cov_transfer **out);
 /** End a transfer. Its bytes are the caller's (cov_mem_free) if `keep`, else freed. */
 uint8_t *cov_transfers_end(cov_transfers *transfers, cov_transfer *transfer, bool keep);

@@ -37,6 +37,17 @@ static void bits_do_not_depend_on_the_sync_ranks(void **state) {
   assert_string_equal(one, four);
 }
 
+/* How indices are coded changes the bytes that travel, and not one bit of what they say. */
+static void bits_do_not_depend_on_the_index_coder(void **state) {
+  (void)state;
+  char rice[65], split[65];
+  check_run("rice", (const char *const[]){"sync.index_coder=rice", "run.rounds=3", "run.eval_ranks=0", NULL}, rice);
+  double rice_bytes = test_run_metric(&run, -1, "payload_bytes");
+  check_run("split", (const char *const[]){"sync.index_coder=split", "run.rounds=3", "run.eval_ranks=0", NULL}, split);
+  assert_true(test_run_metric(&run, -1, "payload_bytes") != rice_bytes);
+  assert_string_equal(split, rice);
+}
+
 /* The ranks of one program of all peers as mpirun contexts. */
 static size_t contexts(char *line, size_t size, const char *program) {
   size_t n = 0;
@@ -96,9 +107,9 @@ static void a_finished_run_is_left_alone(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(bits_do_not_depend_on_the_sync_ranks), cmocka_unit_test(train_and_sync_may_be_two_jobs),
-      cmocka_unit_test(another_seed_gives_other_bits),        cmocka_unit_test(the_reference_quantiser_runs_too),
-      cmocka_unit_test(a_finished_run_is_left_alone),
+      cmocka_unit_test(bits_do_not_depend_on_the_sync_ranks), cmocka_unit_test(bits_do_not_depend_on_the_index_coder),
+      cmocka_unit_test(train_and_sync_may_be_two_jobs),       cmocka_unit_test(another_seed_gives_other_bits),
+      cmocka_unit_test(the_reference_quantiser_runs_too),     cmocka_unit_test(a_finished_run_is_left_alone),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);
 }

@@ -136,6 +136,48 @@ static void one_of_two_train_ranks_dies(void **state) {
   cov_params_destroy(&params);
 }
 
+static pid_t pid_of(cov_segment *segment, cov_program program, int shard) {
+  return (pid_t)atomic_load(&cov_segment_slots(segment)[cov_segment_slot_index(segment, program, shard)].pid);
+}
+
+/* One of the two ranks that share a peer's outer work dies; the other one may be in a collective with it. */
+static void kill_sync_shard(const char *name, int shard) {
+  enum { PEER = 1 };
+  const char *settings[8] = {"run.sync_ranks=2"};
+  for (int i = 0; long_run[i]; i++) settings[i + 1] = long_run[i];
+  cov_params params;
+  test_run_start(&run, name, settings);
+  assert_true(test_run_reach(&run, 2));
+  cov_segment *segment = open_segment(PEER, &params);
+  const pid_t sync[2] = {pid_of(segment, COV_PROGRAM_SYNC, 0), pid_of(segment, COV_PROGRAM_SYNC, 1)};
+  const pid_t train = pid_of(segment, COV_PROGRAM_TRAIN, 0);
+  assert_int_equal(sync[0], test_run_pid(&run, PEER, "sync")); /* the gateway */
+  assert_int_equal(kill(sync[shard], SIGKILL), 0);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "done");
+  assert_true(kill(sync[0], 0) != 0 && errno == ESRCH);
+  assert_true(kill(sync[1], 0) != 0 && errno == ESRCH);
+  assert_true(kill(train, 0) != 0 && errno == ESRCH);
+  assert_true(test_run_metric(&run, 0, "peers_in") == 4);
+  assert_true(test_run_metric(&run, -1, "peers_in") == 3);
+  assert_int_equal(test_run_count(&run, "peer 1 is gone: "), 1);
+  assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 2));
+  assert_string_equal(test_run_final_hash(&run, 0), test_run_final_hash(&run, 3));
+  cov_segment_destroy(&segment);
+  cov_params_destroy(&params);
+}
+
+static void the_gateway_of_two_sync_ranks_dies(void **state) {
+  (void)state;
+  kill_sync_shard("gateway", 0);
+}
+
+static void the_other_of_two_sync_ranks_dies(void **state) {
+  (void)state;
+  kill_sync_shard("shard", 1);
+  assert_int_equal(test_run_count(&run, "peer 1 is gone: it ended: peer 1 ends as a whole: sync 1"), 1);
+}
+
 static void a_flipped_bit_stops_its_peer(void **state) {
   (void)state;
   char path[400], *log;
@@ -172,6 +214,8 @@ int main(void) {
       cmocka_unit_test(a_train_rank_dies),
       cmocka_unit_test(one_of_two_train_ranks_dies),
       cmocka_unit_test(a_sync_rank_dies),
+      cmocka_unit_test(the_gateway_of_two_sync_ranks_dies),
+      cmocka_unit_test(the_other_of_two_sync_ranks_dies),
       cmocka_unit_test(the_proposer_dies),
       cmocka_unit_test(a_flipped_bit_stops_its_peer),
       cmocka_unit_test(ctrl_c_ends_at_a_round_boundary),

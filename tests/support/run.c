@@ -162,9 +162,10 @@ void test_run_replace_sync(const test_run *run, const char *name) {
   assert_non_null(bin);
   snprintf(folder, sizeof folder, "%s/bin", run->folder);
   snprintf(command, sizeof command,
-           "mkdir '%s' && cp '%s/covenant' '%s/' && ln -s '%s/covenant-train' '%s/covenant-eval' '%s/' && "
+           "mkdir '%s' && cp '%s/covenant' '%s/' && ln -s '%s/covenant-train' '%s/covenant-eval' '%s/covenant-relay' "
+           "'%s/' && "
            "ln -s '%s/../tests/%s' '%s/covenant-sync'",
-           folder, bin, folder, bin, bin, folder, bin, name, folder);
+           folder, bin, folder, bin, bin, bin, folder, bin, name, folder);
   if (system(command) != 0) fail_msg("failed: %s", command);
   assert_int_equal(setenv("COVENANT_BIN", folder, 1), 0);
 }

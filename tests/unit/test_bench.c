@@ -386,6 +386,7 @@ static void codec_counts_what_it_sends(void **state) {
   /* The coder of the run, on the first of three peers, whose payloads differ a little in length. */
   assert_float_equal(number("rice_bits_per_value") / number("bits_per_value"), 1.0, 0.05);
   assert_true(number("split_bits_per_value") > 0 && number("index_entropy_bits_per_value") > 0);
+  assert_true(number("index_context_bits_per_value") > 0);
   assert_true(number("code_entropy_bits_per_value") > 0 && number("code_entropy_bits_per_value") < 2);
   assert_samples("rice_encode_values_per_cpu_s");
   assert_samples("rice_decode_values_per_cpu_s");

@@ -182,6 +182,63 @@ static void a_payload_without_a_majority_of_holders_is_not_proposed(void **state
   net_close();
 }
 
+/* The majority has what peer 1 announced; to peer 2 it sends something else, twice: only what was agreed on counts. */
+static void what_is_swapped_does_not_count_for_what_was_announced(void **state) {
+  (void)state;
+  cov_set_entry missing[4];
+  net_open(4);
+  cov_commit_payload swapped = make_payload(1, 7);
+  hash_of(swapped.entry.hash, "swapped", 1, 0);
+  assert_ok(cov_commit_payload_ready(net.at[2], &swapped, net.now));
+  for (int i = 0; i < 4; i++) {
+    for (int j = 0; j < 4; j++) {
+      if (!(i == 2 && j == 1)) give(i, j);
+    }
+  }
+  run();
+  assert_int_equal(set_of(agreed()), 1234); /* without the ack of peer 2 */
+  cov_commit_payload announced = make_payload(1, 7);
+  for (int again = 0; again < 2; again++) {
+    assert_int_equal(cov_commit_missing(net.at[2], missing, 4), 1);
+    assert_memory_equal(missing[0].hash, announced.entry.hash, COV_HASH_BYTES);
+    hash_of(swapped.entry.hash, "swapped", 1, 1);
+    assert_ok(cov_commit_payload_ready(net.at[2], &swapped, net.now));
+  }
+  give(2, 1);
+  assert_int_equal(cov_commit_missing(net.at[2], missing, 4), 0);
+  net_close();
+}
+
+/* Everybody has its own payload and no other one that counts: nobody proposes a set of nobody, nobody takes over, and
+ * what is waited for can be said at any time. How long is up to the caller. */
+static void a_set_of_nobody_is_not_proposed(void **state) {
+  (void)state;
+  char why[200];
+  net_open(4);
+  run_for(wait_s + 10 * takeover_s);
+  assert_true(nobody_decided());
+  cov_commit_reason(net.at[1], why, sizeof why);
+  assert_string_equal(why, "own payload not ready; 0 of 4 payloads here");
+  for (int i = 0; i < 4; i++) give(i, i);
+  run_for(wait_s);
+  for (int step = 0; step < 200; step++) { /* far beyond every time that a member has */
+    pass(1);
+    assert_int_equal(count(PROPOSE, -1, -1) + count(PREPARE, -1, -1), 0);
+    run();
+  }
+  assert_true(nobody_decided());
+  for (int i = 0; i < 4; i++) {
+    assert_true(cov_commit_has_quorum(net.at[i]));
+    assert_int_equal(cov_commit_missing(net.at[i], NULL, 0), 0);
+    cov_commit_reason(net.at[i], why, sizeof why);
+    assert_string_equal(why, "1 of 4 payloads here; waiting for the others or for a proposal");
+  }
+  give(0, 1), give(2, 1); /* as soon as one has a majority of holders, it is agreed on */
+  run_for(1);
+  assert_int_equal(set_of(agreed()), 2);
+  net_close();
+}
+
 /* ---- states that differ ---- */
 
 static void give_with_base(int to, int sender, int base) {
@@ -293,6 +350,8 @@ int main(void) {
       cmocka_unit_test(a_wish_to_stop_reaches_the_record),
       cmocka_unit_test(nobody_acks_a_set_it_cannot_apply),
       cmocka_unit_test(a_payload_without_a_majority_of_holders_is_not_proposed),
+      cmocka_unit_test(what_is_swapped_does_not_count_for_what_was_announced),
+      cmocka_unit_test(a_set_of_nobody_is_not_proposed),
       cmocka_unit_test(a_peer_with_another_state_is_left_out_and_told),
       cmocka_unit_test(the_larger_weight_decides_the_state_even_against_the_proposer),
       cmocka_unit_test(weights_give_the_majorities_of_the_design),

@@ -1,9 +1,13 @@
 /* covenant-test: timeout=300
  * The payload format: round trips, and everything that must be refused. */
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
+#include "base/memory.h"
 #include "sparse_cases.h"
 #include "sparseloco/outer.h"
 #include "sparseloco/overlap.h"
@@ -314,7 +318,122 @@ static void each_expectation_is_compared(void **state) {
   e = good, e.grid = &other_grid;
   refuse("topk", p, bytes, &e);
   cov_grid_destroy(&other_grid);
+  assert_ok(cov_grid_create(&params, 4, 6, &other_grid));
+  e = good, e.grid = &other_grid;
+  refuse("topk 6 of edge 8, not 6 of 4", p, bytes, &e);
+  cov_grid_destroy(&other_grid);
   free(p);
+}
+
+/* The whole check and the one while it comes say the same. */
+static void refuse_both(const char *why, uint8_t *payload, size_t bytes, const cov_payload_expect *expect) {
+  size_t at;
+  cov_payload_view view;
+  uint8_t *room = malloc(bytes);
+  refuse(why, payload, bytes, expect);
+  assert_status(check_in_steps(payload, bytes, expect, 64, &at, &view, room), COV_EREMOTE);
+  assert_null(view.tensor);
+  free(room);
+}
+
+/* The run exchanges codes (sign2); one peer sends fp32 values: as it says, or under a header that says codes. Both are
+ * short enough for the bound, and right where floats are expected. */
+static void floats_are_refused_where_codes_are_expected(void **state) {
+  (void)state;
+  const cov_quant_params *sign2 = &tried[5], *none = &tried[4];
+  cov_payload_expect e = sparse_expect(&grid, none);
+  cov_payload_view view;
+  size_t bytes;
+  uint8_t *p = encode_some(none, 41, &bytes);
+  assert_true(bytes <= cov_payload_bytes_max(&grid, sign2));
+  assert_ok(cov_payload_check(p, bytes, &e, &view));
+  cov_payload_close(&view);
+  e = sparse_expect(&grid, sign2);
+  refuse_both("quantiser 3 with 0 bins, not 4 with 4", p, bytes, &e);
+  p[182] = (uint8_t)sign2->id, p[184] = (uint8_t)sign2->bins;
+  refuse_both("section head of matrix", p, bytes, &e);
+  free(p);
+}
+
+/* From here on until `old` is set again this process gets 1 MiB of memory more, and then COV_ENOMEM. A sanitizer's
+ * allocator cannot live with that. */
+static void limit_memory(struct rlimit *old) {
+  long pages = 0;
+  FILE *f = fopen("/proc/self/statm", "r");
+  assert_int_equal(getrlimit(RLIMIT_AS, old), 0);
+  if (f) {
+    assert_int_equal(fscanf(f, "%ld", &pages), 1);
+    fclose(f);
+  }
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  pages = 0;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+  pages = 0;
+#endif
+#endif
+  struct rlimit tight = *old;
+  if (pages > 0) tight.rlim_cur = (rlim_t)(pages * sysconf(_SC_PAGESIZE)) + (1 << 20);
+  assert_int_equal(setrlimit(RLIMIT_AS, &tight), 0);
+}
+
+/* Small payloads that claim to unfold to very much: lengths, counts, tables, and runs that do not end. What is taken is
+ * what the grid says: not more than a MiB at any time, nothing of it accounted, and no view. */
+static void a_decompression_bomb_is_refused_in_little_memory(void **state) {
+  (void)state;
+  static const struct {
+    bool section; /* offsets from the first section's head */
+    size_t at, n;
+    uint8_t byte;
+  } bomb[] = {
+      {false, 208, 8, 0x7F},                                  /* bytes of the payload */
+      {false, 200, 8, 0x7F},                                  /* entries */
+      {false, 192, 4, 0xFF},                                  /* tensors */
+      {false, 184, 2, 0xFF},                                  /* bins */
+      {false, 186, 2, 0xFF},                                  /* topk */
+      {false, 188, 2, 0xFF},                                  /* edge */
+      {true, 0, 8, 0x7F},                                     /* bytes of the section */
+      {true, 16, 8, 0x7F},                                    /* its entries */
+      {true, 24, 4, 0xFF},                                    /* entries a chunk */
+      {true, 12, 2, 0xFF},                                    /* bins */
+      {true, 28, 4, 0xFF},                                    /* bytes of its table */
+      {true, 48, 16, 0xFF},                                   /* entries with each code */
+      {true, 64, SIZE_MAX, 0x00}, {true, 64, SIZE_MAX, 0xFF}, /* runs to the end of everything */
+      {true, 0, SIZE_MAX, 0x00},  {true, 0, SIZE_MAX, 0xFF},
+  };
+  for (int coder = 0; coder < N_CODERS; coder++) {
+    size_t bytes, at;
+    uint8_t *good = encode_with(coders[coder], &tried[0], 51, &bytes), *p = malloc(bytes), *room = malloc(bytes);
+    cov_payload_expect e = sparse_expect(&grid, &tried[0]);
+    cov_payload_view view;
+    const uint64_t allocations = cov_mem_allocations();
+    assert_true(bytes < 1024);
+    for (size_t i = 0; i < sizeof bomb / sizeof *bomb; i++) {
+      size_t first = bomb[i].at + (bomb[i].section ? COV_PAYLOAD_HEADER_BYTES : 0), n = bomb[i].n;
+      size_t room_for = bytes - COV_PAYLOAD_DIGEST_BYTES - COV_PAYLOAD_SIGNATURE_BYTES - first;
+      struct rlimit old;
+      memcpy(p, good, bytes);
+      memset(p + first, bomb[i].byte, n < room_for ? n : room_for);
+      sparse_redigest(p, bytes);
+      limit_memory(&old);
+      cov_status whole = cov_payload_check(p, bytes, &e, &view);
+      bool empty = view.tensor == NULL;
+      cov_status coming = check_in_steps(p, bytes, &e, 64, &at, &view, room);
+      assert_int_equal(setrlimit(RLIMIT_AS, &old), 0);
+      assert_int_equal(whole, COV_EREMOTE);
+      assert_int_equal(coming, COV_EREMOTE);
+      assert_true(empty && view.tensor == NULL);
+    }
+    assert_int_equal(cov_mem_allocations(), allocations);
+    assert_ok(cov_payload_check(good, bytes, &e, &view)); /* the good one unfolds to what the grid has, and no more */
+    int64_t entries = 0;
+    for (int t = 0; t < grid.n; t++) {
+      for (int b = 0; b < tried[0].bins; b++) entries += view.tensor[t].counts[b];
+    }
+    assert_int_equal(entries, grid.n_kept);
+    cov_payload_close(&view);
+    free(good), free(p), free(room);
+  }
 }
 
 /* Content that a stranger may send, each with a correct digest. */
@@ -353,6 +472,9 @@ static void hostile_content_is_refused(void **state) {
   memcpy(p, good, bytes), section[14] = 1, refuse("another coding", p, bytes, &e);
   memcpy(p, good, bytes), section[15] = 0, refuse("section head", p, bytes, &e);
   memcpy(p, good, bytes), memset(section + 16, 0xFF, 8), refuse("section head", p, bytes, &e); /* entries without end */
+  memcpy(p, good, bytes), section[24]--, refuse("section head", p, bytes, &e);                 /* another k */
+  memcpy(p, good, bytes), section[12] = 4, refuse("section head", p, bytes, &e);               /* bins */
+  memcpy(p, good, bytes), section[28] = 32, refuse("section head", p, bytes, &e);              /* bytes of its table */
   memcpy(p, good, bytes), next[8] = 0, refuse("section head of odd", p, bytes, &e);            /* twice the first */
   memcpy(p, good, bytes), next[8] = 9, refuse("section head of odd", p, bytes, &e);            /* unknown */
   memcpy(p, good, bytes), memcpy(p + 176, nan, 4), refuse("train loss", p, bytes, &e);
@@ -363,6 +485,9 @@ static void hostile_content_is_refused(void **state) {
   memcpy(p, good, bytes), p[190] = 2, refuse("section head", p, bytes, &e);
   memcpy(p, good, bytes), p[192] = 3, refuse("counts", p, bytes, &e);
   memcpy(p, good, bytes), p[214] = 1, refuse("it says", p, bytes, &e); /* 2^48 bytes more */
+  memcpy(p, good, bytes);                                              /* its last tensor is missing */
+  size_t fewer = (size_t)(next - p) + COV_PAYLOAD_DIGEST_BYTES + COV_PAYLOAD_SIGNATURE_BYTES;
+  p[208] = (uint8_t)fewer, p[209] = (uint8_t)(fewer >> 8), refuse("it ends before odd", p, fewer, &e);
   free(good), free(p);
   e = sparse_expect(&grid, &tried[4]);
   p = encode_some(&tried[4], 51, &bytes);
@@ -439,6 +564,8 @@ int main(void) {
       cmocka_unit_test(every_truncation_is_refused),
       cmocka_unit_test(a_tampered_payload_is_refused_or_means_what_it_says),
       cmocka_unit_test(each_expectation_is_compared),
+      cmocka_unit_test(floats_are_refused_where_codes_are_expected),
+      cmocka_unit_test(a_decompression_bomb_is_refused_in_little_memory),
       cmocka_unit_test(hostile_content_is_refused),
       cmocka_unit_test(a_payload_beyond_the_bound_is_refused),
       cmocka_unit_test(pieces_that_do_not_fit_are_a_bug),

@@ -250,6 +250,67 @@ static void step_does_not_depend_on_shards_or_order(void **state) {
   }
 }
 
+/* A peer multiplies all values of one tensor: a valid payload. */
+static void make_loud(peers *p, int i, int t, cov_quant_id id, float by) {
+  cov_encoder_params q = sparse_params_of(id);
+  cov_payload_expect expect = sparse_expect(&grid, &q.quant);
+  const int bins = q.quant.bins;
+  size_t bytes = p->view[i].n_bytes;
+  uint8_t *values = p->payload[i] + p->view[i].tensor[t].bands[0] - 8 * (size_t)bins;
+  for (int b = 0; b < bins; b++) {
+    float v;
+    memcpy(&v, values + 4 * b, sizeof v);
+    v *= by;
+    memcpy(values + 4 * b, &v, sizeof v);
+  }
+  cov_payload_close(&p->view[i]);
+  sparse_redigest(p->payload[i], bytes);
+  assert_ok(cov_payload_check(p->payload[i], bytes, &expect, &p->view[i]));
+}
+
+/* Norm of what a step changed in tensor t. */
+static double moved(int t, const float *before, const float *after) {
+  double sum = 0;
+  for (int64_t i = params.item[t].offset; i < params.item[t].offset + params.item[t].elems; i++) {
+    double d = (double)after[i] - (double)before[i];
+    sum += d * d;
+  }
+  return sqrt(sum);
+}
+
+/* Finite and allowed, but ten thousand times as large as everybody else's, in one tensor: it gets the weight of a
+ * payload of the median norm there, and the others' tensors are none the wiser. */
+static void a_peer_loud_in_one_tensor_counts_as_the_median(void **state) {
+  (void)state;
+  enum { LOUD = 4, T = 1 };
+  const double by = 1e4;
+  peers p;
+  double norm[N_PEERS], factor[N_PEERS], loudest = 0;
+  cov_clip clip = {.norm = norm, .factor = factor};
+  uint8_t hash[32];
+  make_peers(&p, COV_QUANT_REFERENCE);
+  float *theta = sparse_random(&params, 1, 0.1f, 4);
+  float *quiet = calloc((size_t)params.span, sizeof *quiet), *out = calloc((size_t)params.span, sizeof *out);
+  assert_ok(sparse_step(&grid, 2, p.set, N_PEERS, 1, COV_MEAN_PAPER, 1, theta, quiet, hash));
+  make_loud(&p, LOUD, T, COV_QUANT_REFERENCE, (float)by);
+  cov_clip_describe(p.set, N_PEERS, T, 1, &clip);
+  for (int i = 0; i < N_PEERS; i++) {
+    if (norm[i] * factor[i] > loudest) loudest = norm[i] * factor[i];
+    assert_true(i == LOUD ? norm[i] > 1000 * clip.median : norm[i] < 2 * clip.median);
+  }
+  assert_true(loudest <= clip.median && norm[LOUD] * factor[LOUD] > 0.999 * clip.median);
+  assert_ok(sparse_step(&grid, 2, p.set, N_PEERS, 1, COV_MEAN_PAPER, 1, theta, out, hash));
+  assert_true(moved(T, theta, out) <= 1.001 * clip.median); /* a mean of norms that are no larger */
+  for (int t = 0; t < grid.n; t++) {
+    size_t first = (size_t)params.item[t].offset, bytes = (size_t)params.item[t].elems * sizeof *out;
+    assert_int_equal(memcmp(out + first, quiet + first, bytes) == 0, t != T);
+  }
+  assert_ok(sparse_step(&grid, 2, p.set, N_PEERS, 1, COV_MEAN_PAPER, 0, theta, out, hash)); /* sync.clip=none */
+  assert_true(moved(T, theta, out) > 0.5 * by / N_PEERS * clip.median);
+  free(theta), free(quiet), free(out);
+  free_peers(&p);
+}
+
 static void positions_nobody_sent_keep_their_bits(void **state) {
   (void)state;
   peers p;
@@ -412,6 +473,7 @@ int main(void) {
       cmocka_unit_test(feedback_is_conserved),
       cmocka_unit_test(give_back_returns_what_was_sent),
       cmocka_unit_test(step_does_not_depend_on_shards_or_order),
+      cmocka_unit_test(a_peer_loud_in_one_tensor_counts_as_the_median),
       cmocka_unit_test(positions_nobody_sent_keep_their_bits),
       cmocka_unit_test(numeric_errors_change_nothing),
       cmocka_unit_test(bad_theta_is_named),

@@ -136,6 +136,16 @@ static void impossible_parts_are_refused(void **state) {
   assert_status(give(in, 1, 1, 2950, 100, 3000, &t), COV_EREMOTE);
   assert_status(give(in, 1, 1, SIZE_MAX - 50, 100, 3000, &t), COV_EREMOTE);
   assert_null(t);
+  /* What had come of that payload by that link is worth nothing any more; of others it is. */
+  assert_ok(give(in, 1, 1, 0, 1000, 3000, &t));
+  assert_ok(give(in, 1, 2, 0, 1000, 3000, &t));
+  assert_status(give(in, 1, 1, 1000, 2001, 3000, &t), COV_EREMOTE);
+  assert_null(t);
+  assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_PAYLOAD), 3000);
+  assert_ok(give(in, 1, 1, 1000, 2000, 3000, &t));
+  assert_null(t);
+  assert_ok(give(in, 1, 2, 1000, 2000, 3000, &t));
+  assert_non_null(t);
   cov_transfers_destroy(&in);
   assert_int_equal(cov_mem_used_bytes(COV_SPACE_HOST, COV_MEM_PAYLOAD), 0);
 }
@@ -228,6 +238,46 @@ static void a_relay_survives_a_peer(void **state) {
   close_net(&x);
 }
 
+/* It checks nothing, so parts that cannot be arrive as they are, with their owner's name, and the next payload as ever.
+ */
+static void a_relay_passes_on_what_receivers_refuse(void **state) {
+  (void)state;
+  static uint8_t data[N][PAYLOAD];
+  static const struct {
+    size_t n, offset, total;
+  } bad[] = {{PART, 1, PART}, {0, 0, PART}, {PART, 0, 0}, {PART, SIZE_MAX, PART}};
+  int complete[N][N] = {{0}};
+  net x;
+  cov_relay *relay;
+  cov_transfers *in[N];
+  cov_transfer *t;
+  open_net(&x);
+  assert_ok(cov_relay_create(x.end[RELAY], PART_TYPE, everyone, RELAY, &relay));
+  for (int i = 0; i < RELAY; i++) assert_ok(cov_transfers_create(PAYLOAD, &in[i]));
+  fill(data[0], 0);
+  for (size_t b = 0; b < sizeof bad / sizeof *bad; b++) {
+    const cov_message_head head = {.type = PART_TYPE, .owner = 0, .offset = bad[b].offset, .total = bad[b].total};
+    assert_ok(cov_carrier_post(x.end[0], RELAY, &head, data[0], bad[b].n, COV_POST_COPY, NULL));
+    cov_carrier_event e;
+    do { /* what it has sent before comes first */
+      e = next_event(&x, RELAY);
+      assert_ok(cov_relay_take(relay, &e));
+    } while (e.kind == COV_EVENT_SENT);
+    for (int i = 1; i < RELAY; i++) {
+      e = next_event(&x, i);
+      assert_true(e.kind == COV_EVENT_MESSAGE && e.peer == RELAY && e.head.owner == 0);
+      assert_status(cov_transfers_take(in[i], &e, &t), COV_EREMOTE);
+    }
+  }
+  const cov_message_head head = {.type = PART_TYPE, .owner = 0};
+  assert_ok(cov_transfer_post(x.end[0], RELAY, &head, data[0], PAYLOAD, PART));
+  run_relay(&x, relay, in, complete, data);
+  for (int i = 1; i < RELAY; i++) assert_int_equal(complete[i][0], 1);
+  for (int i = 0; i < RELAY; i++) cov_transfers_destroy(&in[i]);
+  cov_relay_destroy(&relay);
+  close_net(&x);
+}
+
 /* ---- topology ---- */
 
 static void bounds_are_those_of_the_links(void **state) {
@@ -263,9 +313,13 @@ static void bounds_are_those_of_the_links(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(a_payload_arrives_in_parts),   cmocka_unit_test(parts_out_of_place_are_of_no_payload),
-      cmocka_unit_test(impossible_parts_are_refused), cmocka_unit_test(a_relay_fans_out),
-      cmocka_unit_test(a_relay_survives_a_peer),      cmocka_unit_test(bounds_are_those_of_the_links),
+      cmocka_unit_test(a_payload_arrives_in_parts),
+      cmocka_unit_test(parts_out_of_place_are_of_no_payload),
+      cmocka_unit_test(impossible_parts_are_refused),
+      cmocka_unit_test(a_relay_fans_out),
+      cmocka_unit_test(a_relay_passes_on_what_receivers_refuse),
+      cmocka_unit_test(a_relay_survives_a_peer),
+      cmocka_unit_test(bounds_are_those_of_the_links),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
