@@ -25,7 +25,7 @@ check_only=0
 case "${1:-}" in
   "") ;;
   --check) check_only=1 ;;
-  --analysis) packages+=(cppcheck clang-tidy) ;;
+  --analysis) packages+=(cppcheck clang-tidy libopenblas-dev python3-pip) ;;
   -h | --help) usage; exit 0 ;;
   *) echo "error: unknown flag '$1'" >&2; usage >&2; exit 2 ;;
 esac

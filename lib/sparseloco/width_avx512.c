@@ -371,7 +371,7 @@ COVI_AVX512 static inline __m512i of_code(const __m512i number[4], const __mmask
 /* What width_plain.c does, four codes between looks at the bytes: a code takes one word at most. */
 COVI_AVX512 static void avx512_chains(covi_chains *c, int n, float *value) {
   const __m512i all_parts = _mm512_set1_epi32((1 << COVI_CODE_BITS) - 1), word = _mm512_set1_epi32(0xFFFF);
-  const __m512i least = _mm512_set1_epi32(1 << 16), one = _mm512_set1_epi32(1);
+  const __m512i least = _mm512_set1_epi32((int)COVI_RANS_START), one = _mm512_set1_epi32(1);
   covi_chains_rest(c);
   __m512i start[4], freq[4], entry[4], low, high, x = _mm512_loadu_si512(c->state);
   for (int b = 0; b < COVI_CHAIN_BINS; b++) {
