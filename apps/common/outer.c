@@ -4,14 +4,34 @@
 
 #include "base/memory.h"
 #include "comm/agree.h"
+#include "comm/beside.h"
 #include "comm/collective.h"
 #include "common/loop_settings.h"
 #include "ledger/record.h"
 #include "sparseloco/keep.h"
 
+/* The gateway has links to look after while it computes. */
+static cov_status beside_links(cov_outer *outer, cov_beside_work *work, void *arg) {
+  return cov_beside_run(work, arg, outer->shard == 0 ? &outer->how : NULL);
+}
+
+typedef struct {
+  cov_outer *outer;
+  int64_t *values;
+  size_t n;
+  cov_reduce_op op;
+} reduction;
+
+static cov_status reduce(void *arg) {
+  const reduction *r = arg;
+  const cov_coll_op op = r->op == COV_REDUCE_MAX ? COV_COLL_MAX : COV_COLL_SUM;
+  return cov_coll_reduce_i64(r->outer->comm, op, r->values, r->n, &r->outer->how);
+}
+
+/* The encoder's thread may not talk to MPI. */
 static cov_status reduce_over_shards(void *context, int64_t *values, size_t n, cov_reduce_op op) {
-  cov_outer *outer = context;
-  return cov_coll_reduce_i64(outer->comm, op == COV_REDUCE_MAX ? COV_COLL_MAX : COV_COLL_SUM, values, n, &outer->how);
+  reduction r = {context, values, n, op};
+  return cov_beside_call(reduce, &r);
 }
 
 static cov_status buffer(cov_mem_tag tag, size_t bytes, void *out) {
@@ -158,9 +178,16 @@ cov_status cov_outer_init(cov_outer *outer, uint64_t seed) {
   return cov_outer_hash(outer);
 }
 
-cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload, size_t *bytes) {
+/* Our piece, from both ends of the round to its bytes. */
+typedef struct {
+  cov_outer *outer;
+  size_t bytes;
+} own_piece;
+
+static cov_status make_piece(void *arg) {
+  own_piece *piece = arg;
+  cov_outer *outer = piece->outer;
   const cov_reducer reducer = {.reduce = reduce_over_shards, .context = outer};
-  size_t counts[64], piece_bytes, pieces_bytes = 0;
   const float *from = cov_segment_start(outer->segment), *to = cov_segment_work(outer->segment);
   if (outer->demo) {
     cov_demo_project(outer->demo, from, to);
@@ -168,14 +195,35 @@ cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint
     to = outer->demo->coefficients;
   }
   COV_TRY(cov_encoder_encode(outer->encoder, from, to, outer->feedback, &reducer));
-  cov_status st = cov_encoder_piece(outer->encoder, outer->piece, &piece_bytes);
+  return cov_encoder_piece(outer->encoder, outer->piece, &piece->bytes);
+}
+
+/* The pieces of all shards, and the payload that becomes of them (gateway). */
+typedef struct {
+  cov_outer *outer;
+  const cov_payload_head *head;
+  size_t pieces_bytes;
+  uint8_t *payload;
+  size_t *bytes;
+} assembly;
+
+static cov_status assemble(void *arg) {
+  const assembly *a = arg;
+  return cov_payload_write(&a->outer->grid, &a->outer->quant, a->head, a->outer->shards, a->outer->pieces,
+                           a->pieces_bytes, a->payload, a->bytes);
+}
+
+cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint8_t *payload, size_t *bytes) {
+  size_t counts[64];
+  own_piece piece = {.outer = outer};
+  assembly all = {.outer = outer, .head = head, .payload = payload, .bytes = bytes};
+  cov_status st = beside_links(outer, make_piece, &piece);
   COV_TRY(cov_agree(outer->comm, st, &outer->how));
-  COV_TRY(cov_coll_gatherv(outer->comm, 0, outer->piece, piece_bytes, outer->pieces, outer->pieces_bytes_max, counts,
+  COV_TRY(cov_coll_gatherv(outer->comm, 0, outer->piece, piece.bytes, outer->pieces, outer->pieces_bytes_max, counts,
                            &outer->how));
   if (outer->shard == 0) {
-    for (int g = 0; g < outer->shards; g++) pieces_bytes += counts[g];
-    st = cov_payload_write(&outer->grid, &outer->quant, head, outer->shards, outer->pieces, pieces_bytes, payload,
-                           bytes);
+    for (int g = 0; g < outer->shards; g++) all.pieces_bytes += counts[g];
+    st = beside_links(outer, assemble, &all);
   }
   return cov_agree(outer->comm, st, &outer->how);
 }
@@ -207,11 +255,21 @@ static cov_status open_own(const cov_outer *outer, const cov_app *app, const cov
 }
 
 /* out <- theta - alpha D. */
-static cov_status apply(cov_outer *outer, const cov_payload_view *const *views, int n, const cov_outer_params *step,
-                        float *out, uint8_t *leaves) {
+typedef struct {
+  cov_outer *outer;
+  const cov_payload_view *const *views;
+  int n;
+  const cov_outer_params *step;
+  float *out;
+  uint8_t *leaves;
+} outer_step;
+
+static cov_status take_step(void *arg) {
+  const outer_step *s = arg;
+  cov_outer *outer = s->outer;
   const float *theta = cov_segment_theta(outer->segment);
-  if (outer->demo) return cov_demo_apply(outer->demo, views, n, step, theta, out, leaves);
-  return cov_outer_apply(&outer->part, views, n, step, theta, out, COV_LAYOUT_SPAN, leaves);
+  if (outer->demo) return cov_demo_apply(outer->demo, s->views, s->n, s->step, theta, s->out, s->leaves);
+  return cov_outer_apply(&outer->part, s->views, s->n, s->step, theta, s->out, COV_LAYOUT_SPAN, s->leaves);
 }
 
 static cov_status keep_payload(cov_outer *outer, const cov_app *app, const cov_payload_view *own, int n_peers) {
@@ -230,12 +288,21 @@ static cov_status keep_payload(cov_outer *outer, const cov_app *app, const cov_p
     own = &copy;
   }
   if (st == COV_OK) {
-    const cov_outer_params step = cov_keep_step(&outer->step, peers);
-    st = apply(outer, &own, 1, &step, cov_segment_start(outer->segment), NULL);
+    const cov_outer_params alone = cov_keep_step(&outer->step, peers);
+    outer_step step = {
+        .outer = outer, .views = &own, .n = 1, .step = &alone, .out = cov_segment_start(outer->segment)};
+    st = beside_links(outer, take_step, &step);
   }
   cov_payload_close(&copy);
   if (outer->shard != 0) cov_mem_free(sent.bytes);
   return st;
+}
+
+static cov_status keep_progress(void *arg) {
+  cov_outer *outer = arg;
+  cov_keep_progress(&outer->part, cov_segment_theta(outer->segment), cov_segment_work(outer->segment),
+                    cov_segment_start(outer->segment));
+  return COV_OK;
 }
 
 cov_status cov_outer_keep(cov_outer *outer, const cov_app *app, const cov_payload_view *own, int n_peers) {
@@ -243,8 +310,7 @@ cov_status cov_outer_keep(cov_outer *outer, const cov_app *app, const cov_payloa
   if (app->cfg.sync.delay_keep == COV_CFG_KEEP_PAYLOAD) {
     st = keep_payload(outer, app, own, n_peers);
   } else {
-    cov_keep_progress(&outer->part, cov_segment_theta(outer->segment), cov_segment_work(outer->segment),
-                      cov_segment_start(outer->segment));
+    st = beside_links(outer, keep_progress, outer);
   }
   return cov_agree(outer->comm, st, &outer->how); /* a barrier too: all parts are written behind it */
 }
@@ -263,10 +329,15 @@ cov_status cov_outer_share(cov_outer *outer, int *n, cov_payload_bytes *set, cov
 
 cov_status cov_outer_finish(cov_outer *outer, const cov_payload_view *const *views, int n,
                             const cov_payload_view *rejected, int64_t round) {
-  float *theta = cov_segment_theta(outer->segment);
+  outer_step step = {.outer = outer,
+                     .views = views,
+                     .n = n,
+                     .step = &outer->step,
+                     .out = cov_segment_theta(outer->segment),
+                     .leaves = outer->leaves};
   if (outer->shard == 0) cov_segment_theta_lock(outer->segment);
   COV_TRY(cov_coll_barrier(outer->comm, &outer->how));
-  cov_status st = apply(outer, views, n, &outer->step, theta, outer->leaves);
+  cov_status st = beside_links(outer, take_step, &step);
   COV_TRY(cov_agree(outer->comm, st, &outer->how));
   if (outer->shard == 0) cov_segment_theta_unlock(outer->segment, round);
   if (rejected) cov_payload_give_back(rejected, &outer->part, outer->feedback, COV_LAYOUT_SHARD);

@@ -7,7 +7,8 @@
  *   cov_outer_share     the agreed payloads from the gateway to all sync ranks of the peer
  *   cov_outer_finish    apply, give back, hash
  *
- * All are Collective over the peer's sync ranks; a failure on one is a failure on all. */
+ * All are Collective over the peer's sync ranks; a failure on one is a failure on all. The gateway computes in a thread
+ * of its own and looks after its links meanwhile (comm/beside.h). */
 #ifndef COVENANT_APPS_OUTER_H
 #define COVENANT_APPS_OUTER_H
 

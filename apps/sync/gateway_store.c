@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "comm/beside.h"
 #include "ledger/store.h"
 
 /* A payload that was read to be sent. */
@@ -27,15 +28,27 @@ static void note_failure(cov_gateway *gw) {
   gw->store_failed = true;
 }
 
-void cov_gateway_store_some(cov_gateway *gw) {
+/* One payload, on its way to disk. */
+typedef struct {
+  cov_gateway *gw;
+  int32_t peer;
+  const cov_slot *slot;
+} storing;
+
+static cov_status put(void *arg) {
+  const storing *s = arg;
   char folder[COV_CONFIG_TEXT_BYTES + 64];
+  COV_TRY(folder_of(s->gw, folder, sizeof folder));
+  return cov_store_put(folder, s->slot->round, s->peer, s->slot->bytes, s->slot->n_bytes);
+}
+
+void cov_gateway_store_some(cov_gateway *gw) {
   while (gw->store_next < gw->n_remote) {
     cov_remote *r = &gw->remote[gw->store_next++];
     const cov_slot *slot = &r->slot[gw->store_round % COV_GATEWAY_ROUNDS];
     if (slot->round != gw->store_round || !slot->open) continue;
-    cov_status st = folder_of(gw, folder, sizeof folder);
-    if (st == COV_OK) st = cov_store_put(folder, gw->store_round, r->peer, slot->bytes, slot->n_bytes);
-    if (st != COV_OK) note_failure(gw);
+    storing s = {.gw = gw, .peer = r->peer, .slot = slot};
+    if (cov_beside_run(put, &s, &gw->outer->how) != COV_OK) note_failure(gw);
     return;
   }
 }

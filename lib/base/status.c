@@ -4,9 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static _Thread_local char error_text[1024];
-static _Thread_local char error_where[160];
-static _Thread_local int error_second_hand;
+static _Thread_local cov_error last;
 
 int cov_status_exit_code(cov_status s) {
   switch (s) {
@@ -42,30 +40,38 @@ const char *cov_status_name(cov_status s) {
 }
 
 const char *cov_error_text(void) {
-  return error_text;
+  return last.text;
 }
 
 const char *cov_error_where(void) {
-  return error_where;
+  return last.where;
 }
 
 void cov_error_second_hand_set(void) {
-  error_second_hand = 1;
+  last.second_hand = 1;
 }
 
 int cov_error_second_hand(void) {
-  return error_second_hand;
+  return last.second_hand;
+}
+
+void cov_error_save(cov_error *out) {
+  *out = last;
+}
+
+void cov_error_restore(const cov_error *error) {
+  last = *error;
 }
 
 cov_status cov_fail(const char *file, int line, cov_status s, const char *format, ...) {
   va_list args;
-  char text[sizeof error_text]; /* an argument may be cov_error_text() itself */
+  char text[sizeof last.text]; /* an argument may be cov_error_text() itself */
   va_start(args, format);
   vsnprintf(text, sizeof text, format, args);
   va_end(args);
-  snprintf(error_text, sizeof error_text, "%s", text);
-  snprintf(error_where, sizeof error_where, "%s:%d", file, line);
-  error_second_hand = 0;
+  snprintf(last.text, sizeof last.text, "%s", text);
+  snprintf(last.where, sizeof last.where, "%s:%d", file, line);
+  last.second_hand = 0;
   return s;
 }
 

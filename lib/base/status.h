@@ -44,6 +44,14 @@ const char *cov_error_where(void);
 void cov_error_second_hand_set(void);
 int cov_error_second_hand(void);
 
+/* What the functions above say, to carry it from one thread to another. */
+typedef struct {
+  char text[1024], where[160];
+  int second_hand;
+} cov_error;
+void cov_error_save(cov_error *out);
+void cov_error_restore(const cov_error *error);
+
 /** Record a formatted message for this thread and return `s`. Use through COV_FAIL. */
 cov_status cov_fail(const char *file, int line, cov_status s, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
