@@ -97,6 +97,62 @@ uint8_t *covi_code_write(const covi_code_model *m, const uint8_t *code, int64_t 
   return covi_bits_end(&w);
 }
 
+/* What a code does to a state. */
+typedef struct {
+  uint64_t reciprocal;
+  uint32_t start, freq;
+} code_step;
+
+/* covi_rans_put_fast without a jump: whether a word goes out, once in some sixteen bits, nobody can guess. Two bytes in
+ * front of *at are written either way. */
+static inline uint32_t put_unseen(const code_step *s, uint32_t x, uint8_t **at) {
+  uint32_t full = (uint64_t)x >= (uint64_t)s->freq << 20;
+  (*at)[-2] = (uint8_t)x;
+  (*at)[-1] = (uint8_t)(x >> 8);
+  *at -= 2 * full;
+  x >>= 16 * full;
+  uint32_t quotient = (uint32_t)((x * s->reciprocal) >> 44);
+  return (quotient << 12) + (x - quotient * s->freq) + s->start;
+}
+
+/* Backwards, each band from the far end of its room. A band's n codes take 2 n bytes and 4 for the state at most, so the
+ * bytes that put_unseen writes too many are in the room as well. */
+static void write_side_by_side(const covi_code_model *m, const uint8_t *code, int64_t n, uint8_t *room,
+                               covi_coded *coded) {
+  size_t most = covi_code_band_bytes_max(m->raw_bits, n);
+  code_step step[COV_BINS_MAX];
+  uint32_t x[COVI_BANDS_AT_ONCE];
+  uint8_t *at[COVI_BANDS_AT_ONCE];
+  for (int b = 0; b < m->bins; b++) {
+    uint32_t freq = (uint32_t)(m->start[b + 1] - m->start[b]);
+    step[b] = (code_step){freq > 0 ? covi_rans_reciprocal(freq) : 0, m->start[b], freq};
+  }
+  for (int j = 0; j < COVI_BANDS_AT_ONCE; j++) {
+    x[j] = COVI_RANS_START;
+    at[j] = room + (size_t)(j + 1) * most;
+  }
+  for (int64_t i = n - 1; i >= 0; i--) {
+    for (int j = 0; j < COVI_BANDS_AT_ONCE; j++) x[j] = put_unseen(&step[code[j * n + i]], x[j], &at[j]);
+  }
+  for (int j = 0; j < COVI_BANDS_AT_ONCE; j++) {
+    covi_rans_state_put(x[j], at[j] -= 4);
+    coded[j] = (covi_coded){at[j], (size_t)(room + (size_t)(j + 1) * most - at[j])};
+  }
+}
+
+void covi_code_write_bands(const covi_code_model *m, const uint8_t *code, int64_t n, int n_bands, uint8_t *room,
+                           covi_coded *coded) {
+  size_t most = covi_code_band_bytes_max(m->raw_bits, n);
+  if (m->coded && m->lanes == 1 && n_bands == COVI_BANDS_AT_ONCE) {
+    write_side_by_side(m, code, n, room, coded);
+    return;
+  }
+  for (int j = 0; j < n_bands; j++) {
+    uint8_t *out = room + (size_t)j * most;
+    coded[j] = (covi_coded){out, (size_t)(covi_code_write(m, code + j * n, n, out) - out)};
+  }
+}
+
 int covi_code_open(covi_code_reader *r, const covi_code_model *model, int64_t n, const uint8_t *at,
                    const uint8_t *end) {
   *r = (covi_code_reader){.model = model, .words = {.at = at, .end = end}};

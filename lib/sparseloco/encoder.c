@@ -259,6 +259,7 @@ cov_status cov_encoder_piece(const cov_encoder *encoder, uint8_t *piece, size_t 
                        .indices = encoder->index,
                        .codes = quantised ? encoder->code : NULL,
                        .values = quantised ? NULL : encoder->value,
-                       .index_coder = encoder->params.index_coder};
+                       .index_coder = encoder->params.index_coder,
+                       .threads = encoder->sweep.threads};
   return cov_piece_write(encoder->shard, &encoder->params.quant, &content, piece, bytes);
 }

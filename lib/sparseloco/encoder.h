@@ -68,6 +68,7 @@ typedef struct {
   const uint8_t *codes;        /* [n_kept]; NULL for none */
   const float *values;         /* [n_kept] for none, else NULL */
   cov_index_coder index_coder; /* 0: COV_INDEX_RICE */
+  int threads;                 /* 1 .. COV_THREADS_MAX; 0: 1. No result depends on it */
 } cov_piece;
 cov_status cov_piece_write(const cov_shard *shard, const cov_quant_params *quant, const cov_piece *content,
                            uint8_t *piece, size_t *bytes);

@@ -25,29 +25,65 @@ size_t covi_rice_bytes_max(int64_t n_chunks, int k, int n) {
   return ((size_t)n_chunks * (size_t)(k * b) + 7) / 8 + ((size_t)n_chunks * longest_quotients(k, n, b) + 7) / 8;
 }
 
-uint8_t *covi_rice_write(const uint16_t *index, int64_t n_chunks, int k, int n, uint8_t *out) {
-  int b = covi_rice_parameter(k, n);
+/* Low bits of a chunk's gaps, four at a time where four fit into one word. */
+static inline void write_lows(covi_bit_writer *w, const uint16_t *gap, int k, int b) {
   uint32_t mask = (1u << b) - 1;
+  int i = 0;
+  for (; 4 * b <= 32 && i + 4 <= k; i += 4) {
+    uint32_t x = gap[i] & mask;
+    for (int j = 1; j < 4; j++) x |= (gap[i + j] & mask) << (j * b);
+    covi_bits_put(w, x, 4 * b);
+  }
+  for (; i < k; i++) covi_bits_put(w, gap[i] & mask, b);
+}
+
+static inline void write_quotient(covi_bit_writer *w, uint32_t zeros) {
+  for (; zeros > 31; zeros -= 31) covi_bits_put(w, 0, 31);
+  covi_bits_put(w, 1u << zeros, (int)zeros + 1);
+}
+
+/* Quotients of a chunk's gaps, eight at a time where they fit into one word, which they nearly always do. */
+static inline void write_quotients(covi_bit_writer *w, const uint16_t *gap, int k, int b) {
+  int i = 0;
+  for (; i + 8 <= k; i += 8) {
+    uint32_t one[8]; /* places of the ones */
+    one[0] = (uint32_t)gap[i] >> b;
+    for (int j = 1; j < 8; j++) one[j] = one[j - 1] + 1 + ((uint32_t)gap[i + j] >> b);
+    if (one[7] > 31) {
+      for (int j = 0; j < 8; j++) write_quotient(w, (uint32_t)gap[i + j] >> b);
+      continue;
+    }
+    uint32_t x = 0;
+    for (int j = 0; j < 8; j++) x |= 1u << one[j];
+    covi_bits_put(w, x, (int)one[7] + 1);
+  }
+  for (; i < k; i++) write_quotient(w, (uint32_t)gap[i] >> b);
+}
+
+static inline void find_gaps(const uint16_t *index, int k, uint16_t *gap) {
+  gap[0] = index[0];
+  for (int i = 1; i < k; i++) gap[i] = (uint16_t)(index[i] - index[i - 1] - 1);
+}
+
+static inline uint8_t *write_chunks(const uint16_t *index, int64_t n_chunks, int k, int b, uint8_t *out) {
+  uint16_t gap[4096];
   covi_bit_writer w = {.at = out};
   for (int64_t c = 0; c < n_chunks; c++) {
-    int previous = -1;
-    for (int i = 0; i < k; i++) {
-      uint32_t gap = (uint32_t)(index[c * k + i] - previous - 1);
-      covi_bits_put(&w, gap & mask, b);
-      previous = index[c * k + i];
-    }
+    find_gaps(index + c * k, k, gap);
+    write_lows(&w, gap, k, b);
   }
   w = (covi_bit_writer){.at = covi_bits_end(&w)};
   for (int64_t c = 0; c < n_chunks; c++) {
-    int previous = -1;
-    for (int i = 0; i < k; i++) {
-      uint32_t zeros = (uint32_t)(index[c * k + i] - previous - 1) >> b;
-      for (; zeros > 31; zeros -= 31) covi_bits_put(&w, 0, 31);
-      covi_bits_put(&w, 1u << zeros, (int)zeros + 1);
-      previous = index[c * k + i];
-    }
+    find_gaps(index + c * k, k, gap);
+    write_quotients(&w, gap, k, b);
   }
   return covi_bits_end(&w);
+}
+
+uint8_t *covi_rice_write(const uint16_t *index, int64_t n_chunks, int k, int n, uint8_t *out) {
+  int b = covi_rice_parameter(k, n);
+  if (k == 64 && b == 5) return write_chunks(index, n_chunks, 64, 5, out); /* the usual shape: loops of a known length */
+  return write_chunks(index, n_chunks, k, b, out);
 }
 
 int covi_rice_open(covi_rice_reader *r, int64_t n_chunks, int k, int n, const uint8_t *at, const uint8_t *end) {

@@ -188,6 +188,26 @@ static double entropy(const int64_t *counts, int bins, int64_t n) {
   return bits;
 }
 
+/* Written side by side, in groups of any size: the bytes of one band after the other. */
+static void compare_groups(const covi_code_model *model, int raw_bits, int64_t n_bands, int64_t n, const uint8_t *code,
+                           const uint8_t *bytes) {
+  size_t most = covi_code_band_bytes_max(raw_bits, n);
+  for (int group = 1; group <= COVI_BANDS_AT_ONCE; group++) {
+    const uint8_t *at = bytes;
+    for (int64_t first = 0; first < n_bands; first += group) {
+      int bands = n_bands - first < group ? (int)(n_bands - first) : group;
+      uint8_t *room = malloc((size_t)bands * most); /* no byte more */
+      covi_coded coded[COVI_BANDS_AT_ONCE];
+      covi_code_write_bands(model, code + first * n, n, bands, room, coded);
+      for (int j = 0; j < bands; j++) {
+        assert_memory_equal(coded[j].at, at, coded[j].bytes);
+        at += coded[j].bytes;
+      }
+      free(room);
+    }
+  }
+}
+
 /* Codes drawn so that code b is about `skew` times as frequent as b + 1. */
 static void try_codes(int bins, int raw_bits, int64_t n_bands, int64_t X, int k, uint32_t skew) {
   int64_t n = X * k, counts[COV_BINS_MAX] = {0};
@@ -206,6 +226,7 @@ static void try_codes(int bins, int raw_bits, int64_t n_bands, int64_t X, int k,
   uint8_t *out = calloc(most + covi_code_band_bytes_max(raw_bits, n) + 96, 1), *at = out;
   for (int64_t b = 0; b < n_bands; b++) at = covi_code_write(&model, code + b * n, n, at);
   assert_in_range((size_t)(at - out), 0, most);
+  compare_groups(&model, raw_bits, n_bands, n, code, out);
   const uint8_t *from = out;
   for (int64_t b = 0; b < n_bands; b++) {
     covi_code_reader r;
