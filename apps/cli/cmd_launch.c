@@ -136,15 +136,25 @@ static cov_status say_done(const launch *l) {
   return COV_OK;
 }
 
+static bool is_over(void *arg) {
+  const launch *l = arg;
+  return launch_folder_over(&l->cfg);
+}
+
 static cov_status run(launch *l) {
   launch_outcome how;
+  const launch_watch watch = {
+      .is_over = is_over,
+      .arg = l,
+      /* what programs may still wait for when the run is over for the others */
+      .patience_s = l->cfg.run.start_timeout + l->cfg.checkpoint.timeout + l->cfg.eval.timeout};
   char otherwise[256];
   COV_TRY(launch_folder_lock(&l->cfg, &l->lock, &l->kind));
   if (l->kind == LAUNCH_DONE) return say_done(l);
   if (l->kind == LAUNCH_RESUME) printf("going on with the run in %s\n", l->cfg.run.dir);
   fflush(stdout);
   COV_TRY(launch_folder_write(&l->cfg, l->origins, &l->line));
-  cov_status st = launch_process_run(l->line.words, &how);
+  cov_status st = launch_process_run(l->line.words, &watch, &how);
   if (st != COV_OK) {
     snprintf(otherwise, sizeof otherwise, "%s: %.200s", cov_status_name(st), cov_error_text());
     (void)cov_state_write(l->cfg.run.dir, COV_RUN_FAILED, otherwise); /* the first failure is the one to report */

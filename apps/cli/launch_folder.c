@@ -77,24 +77,32 @@ static cov_status check_lock(const char *dir) {
   return st;
 }
 
-/* A run that was not started by launch, with a pasted line, does not lock the directory. But each of its gateways has
- * its ledger locked, from the moment that the peers have met to its end. */
-static cov_status check_ledgers(const cov_config *cfg) {
+/* The lowest peer whose gateway has its ledger open, -1: none. It has it locked from the moment that the peers have met
+ * to its end. */
+static cov_status find_gateway(const cov_config *cfg, int (*lock)(int fd, int how), int64_t *peer) {
   char path[PATH_BYTES];
-  for (int64_t p = 0; p < PEERS_MAX; p++) {
-    COV_TRY(cov_path(path, sizeof path, "%s/peers/%" PRId64 "/ledger", cfg->run.dir, p));
+  for (*peer = 0; *peer < PEERS_MAX; ++*peer) {
+    COV_TRY(cov_path(path, sizeof path, "%s/peers/%" PRId64 "/ledger", cfg->run.dir, *peer));
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) continue;
-    bool taken = lock_patiently(fd, LOCK_SH) != 0 && errno == EWOULDBLOCK;
+    bool taken = lock(fd, LOCK_SH) != 0 && errno == EWOULDBLOCK;
     close(fd);
-    if (!taken) continue;
-    return COV_FAIL(COV_EUSAGE,
-                    "%s is in use by a run that 'covenant launch' did not start (peer %" PRId64
-                    " has its ledger open): wait for its end, stop it with kill -USR1 on its mpirun, or choose another "
-                    "run.dir",
-                    cfg->run.dir, p);
+    if (taken) return COV_OK;
   }
+  *peer = -1;
   return COV_OK;
+}
+
+/* A run that was not started by launch, with a pasted line, does not lock the directory. */
+static cov_status check_ledgers(const cov_config *cfg) {
+  int64_t peer;
+  COV_TRY(find_gateway(cfg, lock_patiently, &peer));
+  if (peer < 0) return COV_OK;
+  return COV_FAIL(COV_EUSAGE,
+                  "%s is in use by a run that 'covenant launch' did not start (peer %" PRId64
+                  " has its ledger open): wait for its end, stop it with kill -USR1 on its mpirun, or choose another "
+                  "run.dir",
+                  cfg->run.dir, peer);
 }
 
 static bool has_ledger(const cov_config *cfg) {
@@ -320,6 +328,18 @@ static cov_status status_of(const char *reason) {
     if (all[i] != COV_OK && strncmp(reason, name, n) == 0 && (reason[n] == ':' || !reason[n])) return all[i];
   }
   return COV_EBUG;
+}
+
+static int lock_now(int fd, int how) {
+  return flock(fd, how | LOCK_NB);
+}
+
+bool launch_folder_over(const cov_config *cfg) {
+  cov_run_state state;
+  char reason[COV_STATE_REASON_BYTES];
+  int64_t peer;
+  if (cov_state_read(cfg->run.dir, &state, reason) != COV_OK || state == COV_RUN_RUNNING) return false;
+  return find_gateway(cfg, lock_now, &peer) == COV_OK && peer < 0;
 }
 
 cov_status launch_folder_verdict(const char *run_dir, const char *otherwise) {

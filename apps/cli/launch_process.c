@@ -12,7 +12,7 @@
 
 #include "base/clock.h"
 
-static const double patience_s = 10; /* from SIGTERM to SIGKILL; mpirun itself takes about 2 s to end its ranks */
+static const double patience_s = 10, look_s = 10; /* from SIGTERM to SIGKILL; mpirun itself takes about 2 s to end its ranks */
 
 /* In the child: become mpirun. Only async-signal-safe calls. */
 static _Noreturn void become(char *const *words, pid_t parent, const sigset_t *mask) {
@@ -43,6 +43,11 @@ static void say(const char *text) {
   fprintf(stderr, "%s%s\n", isatty(STDERR_FILENO) ? "\n" : "", text); /* the cursor may stand in a progress line */
 }
 
+static void end_group(pid_t child, double *kill_at_s) {
+  kill(-child, SIGTERM);
+  *kill_at_s = cov_clock_s() + patience_s;
+}
+
 static void pass_on(int sig, pid_t child, launch_outcome *out, double *kill_at_s) {
   if (sig == SIGUSR1) {
     kill(child, SIGUSR1);
@@ -51,13 +56,32 @@ static void pass_on(int sig, pid_t child, launch_outcome *out, double *kill_at_s
     kill(child, SIGUSR1);
   } else if (out->interrupts == 2) {
     say("ending at once");
-    kill(-child, SIGTERM);
-    *kill_at_s = cov_clock_s() + patience_s;
+    end_group(child, kill_at_s);
   }
 }
 
+/* What is known of a run that is over. */
+typedef struct {
+  const launch_watch *watch;
+  double next_look_s, over_since_s; /* the latter 0: it is not over, as far as we know */
+} overtime;
+
+/* True once, when mpirun has stayed too long. */
+static bool has_overstayed(overtime *o) {
+  double now = cov_clock_s(), pause = look_s < o->watch->patience_s / 4 ? look_s : o->watch->patience_s / 4;
+  if (now < o->next_look_s) return false;
+  o->next_look_s = now + pause;
+  if (!o->watch->is_over(o->watch->arg)) {
+    o->over_since_s = 0;
+    return false;
+  }
+  if (o->over_since_s == 0) o->over_since_s = now;
+  return now - o->over_since_s > o->watch->patience_s;
+}
+
 /* Until mpirun has ended. `set` is blocked, so no signal is lost between two looks. */
-static cov_status attend(pid_t child, const sigset_t *set, launch_outcome *out) {
+static cov_status attend(pid_t child, const sigset_t *set, const launch_watch *watch, launch_outcome *out) {
+  overtime over = {.watch = watch};
   double kill_at_s = 0; /* 0: no end was ordered */
   for (;;) {
     pid_t ended = waitpid(child, &out->wait_status, WNOHANG);
@@ -67,13 +91,18 @@ static cov_status attend(pid_t child, const sigset_t *set, launch_outcome *out) 
       kill(-child, SIGKILL);
       kill_at_s = 0;
     }
+    if (!out->overstayed && has_overstayed(&over)) {
+      out->overstayed = true;
+      say("the run is over and mpirun has not noticed; ending it");
+      end_group(child, &kill_at_s);
+    }
     struct timespec a_second = {1, 0};
     int sig = sigtimedwait(set, NULL, &a_second);
     if (sig > 0 && sig != SIGCHLD) pass_on(sig, child, out, &kill_at_s);
   }
 }
 
-cov_status launch_process_run(char *const *words, launch_outcome *out) {
+cov_status launch_process_run(char *const *words, const launch_watch *watch, launch_outcome *out) {
   sigset_t set, before;
   memset(out, 0, sizeof *out);
   choose_signals(&set);
@@ -88,5 +117,5 @@ cov_status launch_process_run(char *const *words, launch_outcome *out) {
     return st;
   }
   setpgid(child, child); /* the child does the same: whoever is first, the group is there before a signal is sent */
-  return attend(child, &set, out); /* signals stay blocked: the verdict is to be written in peace */
+  return attend(child, &set, watch, out); /* signals stay blocked: the verdict is to be written in peace */
 }

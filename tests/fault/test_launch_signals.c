@@ -19,8 +19,19 @@ static void tell(const char *text) {
   close(fd);
 }
 
-/* Takes as many signals as `mode` has letters before its '='. What follows the '=' becomes STATE at the end, written by
- * mpirun or by the sync rank. */
+/* Takes as many signals as `mode` has letters in front of '=' or its end; returns what is behind them. */
+static const char *take_signals(const char *name, const char *mode, const sigset_t *set) {
+  char line[256];
+  for (; *mode && *mode != '='; mode++) {
+    int got = 0;
+    sigwait(set, &got);
+    snprintf(line, sizeof line, "%s got %s", name, got == SIGUSR1 ? "USR1" : got == SIGTERM ? "TERM" : "INT");
+    tell(line);
+  }
+  return mode;
+}
+
+/* LETTERS=STATE|LETTERS: takes signals, writes STATE if it is mpirun or the sync rank, takes more. */
 static int play(const char *name, const char *mode) {
   char line[256], target[64] = "";
   sigset_t set;
@@ -33,16 +44,14 @@ static int play(const char *name, const char *mode) {
   if (readlink("/proc/self/fd/0", target, sizeof target - 1) < 0) return 99;
   snprintf(line, sizeof line, "%s ready %d %d %s", name, (int)getpid(), (int)getpgrp(), target);
   tell(line);
-  for (; *mode && *mode != '='; mode++) {
-    int got = 0;
-    sigwait(&set, &got);
-    snprintf(line, sizeof line, "%s got %s", name, got == SIGUSR1 ? "USR1" : got == SIGTERM ? "TERM" : "INT");
-    tell(line);
-  }
-  if (*mode == '=' && strcmp(name, "covenant-train") != 0) {
+  mode = take_signals(name, mode, &set);
+  if (*mode != '=') return 0;
+  size_t n = strcspn(mode + 1, "|");
+  if (strcmp(name, "covenant-train") != 0) {
     const char *dir = getenv("LAUNCH_TEST_RUN");
-    if (cov_file_write(dir, mode + 1, strlen(mode + 1)) != COV_OK) return 99;
+    if (cov_file_write(dir, mode + 1, n) != COV_OK) return 99;
   }
+  if (mode[1 + n] == '|') take_signals(name, mode + 2 + n, &set);
   return 0;
 }
 
@@ -86,8 +95,8 @@ static pid_t start(const char *mode, const char *path) {
   if (chdir(base_folder) != 0 || dup2(out, 1) < 0 || dup2(out, 2) < 0) _exit(99);
   setenv("PATH", all, 1);
   setenv("LAUNCH_TEST_MODE", mode, 1);
-  execl("bin/covenant", "covenant", "launch", "data.dir=data", "run.dir=run", "run.peers=1", "run.eval_ranks=0",
-        (char *)NULL);
+  execl("bin/covenant", "covenant", "launch", "data.dir=data", "run.dir=run", "run.peers=1", "run.start_timeout=1s",
+        "checkpoint.timeout=1s", "eval.timeout=1s", "run.eval_ranks=0", (char *)NULL);
   _exit(99);
 }
 
@@ -185,6 +194,16 @@ static void mpirun_does_not_outlive_launch(void **state) {
   expect("mpirun got USR1");
 }
 
+/* Open MPI's may stay for ever on several hosts. */
+static void an_mpirun_that_stays_after_the_end_is_ended(void **state) {
+  (void)state;
+  pid_t launch = start_fake("=failed\nCOV_ENUMERIC: loss of round 3\n\n|t");
+  expect_mpirun(launch);
+  expect("mpirun got TERM");
+  assert_code(end_of(launch), 8);
+  assert_in("out", "the run is over and mpirun has not noticed; ending it\n");
+}
+
 static void state_decides_the_exit_code(void **state) {
   (void)state;
   static const struct {
@@ -270,6 +289,7 @@ int main(int argc, char **argv) {
       cmocka_unit_test_teardown(a_warning_is_no_interrupt, remove_run),
       cmocka_unit_test_teardown(an_mpirun_that_does_not_end_is_killed, remove_run),
       cmocka_unit_test_teardown(mpirun_does_not_outlive_launch, remove_run),
+      cmocka_unit_test_teardown(an_mpirun_that_stays_after_the_end_is_ended, remove_run),
       cmocka_unit_test_teardown(state_decides_the_exit_code, remove_run),
       cmocka_unit_test_teardown(a_started_run_is_described, remove_run),
       cmocka_unit_test_teardown(a_stop_reaches_all_ranks, remove_run),
