@@ -143,11 +143,10 @@ static bool is_over(void *arg) {
 
 static cov_status run(launch *l) {
   launch_outcome how;
-  const launch_watch watch = {
-      .is_over = is_over,
-      .arg = l,
-      /* what programs may still wait for when the run is over for the others */
-      .patience_s = l->cfg.run.start_timeout + l->cfg.checkpoint.timeout + l->cfg.eval.timeout};
+  const launch_watch watch = {.is_over = is_over,
+                              .arg = l,
+                              /* what programs may still wait for when the run is over for the others */
+                              .patience_s = l->cfg.run.start_timeout + l->cfg.checkpoint.timeout + l->cfg.eval.timeout};
   char otherwise[256];
   COV_TRY(launch_folder_lock(&l->cfg, &l->lock, &l->kind));
   if (l->kind == LAUNCH_DONE) return say_done(l);

@@ -12,7 +12,8 @@
 
 #include "base/clock.h"
 
-static const double patience_s = 10, look_s = 10; /* from SIGTERM to SIGKILL; mpirun itself takes about 2 s to end its ranks */
+static const double patience_s = 10,
+                    look_s = 10; /* from SIGTERM to SIGKILL; mpirun itself takes about 2 s to end its ranks */
 
 /* In the child: become mpirun. Only async-signal-safe calls. */
 static _Noreturn void become(char *const *words, pid_t parent, const sigset_t *mask) {

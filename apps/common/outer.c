@@ -289,8 +289,7 @@ static cov_status keep_payload(cov_outer *outer, const cov_app *app, const cov_p
   }
   if (st == COV_OK) {
     const cov_outer_params alone = cov_keep_step(&outer->step, peers);
-    outer_step step = {
-        .outer = outer, .views = &own, .n = 1, .step = &alone, .out = cov_segment_start(outer->segment)};
+    outer_step step = {.outer = outer, .views = &own, .n = 1, .step = &alone, .out = cov_segment_start(outer->segment)};
     st = beside_links(outer, take_step, &step);
   }
   cov_payload_close(&copy);

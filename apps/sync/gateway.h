@@ -1,6 +1,7 @@
 /* The gateway of a peer: the one process that talks to other peers. It collects the payloads of a round, checks each
- * before it counts, runs the agreement on the set and keeps the ledger. One thread uses the links; everything happens in
- * cov_gateway_turn, which never blocks longer than told. What takes long is done beside that thread (comm/beside.h). Used by sync shard 0 only. All functions are Local. */
+ * before it counts, runs the agreement on the set and keeps the ledger. One thread uses the links; everything happens
+ * in cov_gateway_turn, which never blocks longer than told. What takes long is done beside that thread (comm/beside.h).
+ * Used by sync shard 0 only. All functions are Local. */
 #ifndef COVENANT_APPS_SYNC_GATEWAY_H
 #define COVENANT_APPS_SYNC_GATEWAY_H
 

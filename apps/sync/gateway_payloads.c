@@ -169,8 +169,8 @@ cov_status cov_gateway_link_lost(cov_gateway *gw, int number, const char *reason
   return COV_OK;
 }
 
-/* What we send passes our own checks. A gigabyte takes seconds, in which it is on its way already and the others' comes:
- * what it would cost if it did not pass is our place in this round, and that is lost then anyhow. */
+/* What we send passes our own checks. A gigabyte takes seconds, in which it is on its way already and the others'
+ * comes: what it would cost if it did not pass is our place in this round, and that is lost then anyhow. */
 typedef struct {
   cov_gateway *gw;
   cov_remote *self;

@@ -1,6 +1,7 @@
-/* Long work beside the thread that MPI knows. Links between peers want a look several times a heartbeat, and for a large
- * model the codec, a check of a payload or a slow disk takes seconds: the work gets a thread of its own, and the calling
- * thread goes on polling. What the work wants of MPI the calling thread does for it. All functions are Local. */
+/* Long work beside the thread that MPI knows. Links between peers want a look several times a heartbeat, and for a
+ * large model the codec, a check of a payload or a slow disk takes seconds: the work gets a thread of its own, and the
+ * calling thread goes on polling. What the work wants of MPI the calling thread does for it. All functions are Local.
+ */
 #ifndef COVENANT_COMM_BESIDE_H
 #define COVENANT_COMM_BESIDE_H
 
@@ -14,8 +15,8 @@ typedef cov_status cov_beside_work(void *arg);
  *  is not called again after it; the error text is that of the status returned. A poll may itself run something so. */
 cov_status cov_beside_run(cov_beside_work *work, void *arg, const cov_wait *how);
 
-/** From work that cov_beside_run runs, or what it calls in the same thread: run call(arg) in the thread of the caller of
- *  cov_beside_run, and return its status and error text. From anywhere else: call(arg), here. */
+/** From work that cov_beside_run runs, or what it calls in the same thread: run call(arg) in the thread of the caller
+ * of cov_beside_run, and return its status and error text. From anywhere else: call(arg), here. */
 cov_status cov_beside_call(cov_beside_work *call, void *arg);
 
 #endif

@@ -115,8 +115,8 @@ static inline uint32_t put_unseen(const code_step *s, uint32_t x, uint8_t **at) 
   return (quotient << 12) + (x - quotient * s->freq) + s->start;
 }
 
-/* Backwards, each band from the far end of its room. A band's n codes take 2 n bytes and 4 for the state at most, so the
- * bytes that put_unseen writes too many are in the room as well. */
+/* Backwards, each band from the far end of its room. A band's n codes take 2 n bytes and 4 for the state at most, so
+ * the bytes that put_unseen writes too many are in the room as well. */
 static void write_side_by_side(const covi_code_model *m, const uint8_t *code, int64_t n, uint8_t *room,
                                covi_coded *coded) {
   size_t most = covi_code_band_bytes_max(m->raw_bits, n);

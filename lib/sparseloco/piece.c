@@ -34,8 +34,8 @@ typedef struct {
   const cov_piece *content;
   cov_index_coder coder;
   int threads;
-  int64_t *counts; /* [n * bins] */
-  uint8_t *parts;  /* of the piece */
+  int64_t *counts;          /* [n * bins] */
+  uint8_t *parts;           /* of the piece */
   uint64_t *start, *length; /* [n * threads]: in parts, of the share of thread s of tensor t at t threads + s */
   int *bad;                 /* [threads]: 1 + a tensor whose content is none, or 0 */
   size_t index_scratch, slot_scratch; /* bytes: for indices; and in all, of one thread */
@@ -95,7 +95,8 @@ static void write_shares(void *context, int slot, int parts) {
   uint8_t *scratch = w->scratch + (size_t)slot * w->slot_scratch;
   uint64_t at = 0;
   for (int t = 0; t < w->shard->grid->n; t++) {
-    size_t most = band_bytes_max(&w->shard->grid->tensor[t], w->quant), place = (size_t)t * (size_t)parts + (size_t)slot;
+    size_t most = band_bytes_max(&w->shard->grid->tensor[t], w->quant),
+           place = (size_t)t * (size_t)parts + (size_t)slot;
     int64_t n = w->shard->part[t].n_bands, first = n * slot / parts, end = n * (slot + 1) / parts;
     if (!is_content(w, t, first, end)) w->bad[slot] = t + 1;
     if (w->bad[slot]) return;

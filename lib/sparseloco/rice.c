@@ -82,7 +82,8 @@ static inline uint8_t *write_chunks(const uint16_t *index, int64_t n_chunks, int
 
 uint8_t *covi_rice_write(const uint16_t *index, int64_t n_chunks, int k, int n, uint8_t *out) {
   int b = covi_rice_parameter(k, n);
-  if (k == 64 && b == 5) return write_chunks(index, n_chunks, 64, 5, out); /* the usual shape: loops of a known length */
+  if (k == 64 && b == 5)
+    return write_chunks(index, n_chunks, 64, 5, out); /* the usual shape: loops of a known length */
   return write_chunks(index, n_chunks, k, b, out);
 }
 

@@ -1,5 +1,5 @@
-/* Work beside the calling thread (comm/beside.h): it is polled meanwhile, calls come back to it, texts of failures cross
- * from thread to thread. */
+/* Work beside the calling thread (comm/beside.h): it is polled meanwhile, calls come back to it, texts of failures
+ * cross from thread to thread. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -132,8 +132,8 @@ static void a_poll_may_run_work_too(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(it_is_polled_while_the_work_runs),           cmocka_unit_test(without_a_poll_it_runs_here),
-      cmocka_unit_test(calls_run_in_the_calling_thread),            cmocka_unit_test(a_poll_fails_once_and_the_work_comes_first),
+      cmocka_unit_test(it_is_polled_while_the_work_runs), cmocka_unit_test(without_a_poll_it_runs_here),
+      cmocka_unit_test(calls_run_in_the_calling_thread),  cmocka_unit_test(a_poll_fails_once_and_the_work_comes_first),
       cmocka_unit_test(a_poll_may_run_work_too),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
