@@ -86,6 +86,7 @@ cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_
   outer->how = *how;
   outer->strategy = set.strategy;
   outer->quant = set.quant;
+  outer->keeps_errors = set.beta > 0;
   cov_outer_params_of(cfg, &outer->step);
   COV_TRY(cov_grid_create(&app->params, (int)cfg->sync.chunk, set.topk, &outer->grid));
   COV_TRY(cov_shard_create(&outer->grid, outer->shard, outer->shards, &outer->part));

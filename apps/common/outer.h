@@ -46,6 +46,7 @@ typedef struct {
   float *feedback; /* error feedback of the own bands, COV_LAYOUT_SHARD */
   float *velocity; /* outer momentum, likewise; NULL if the strategy keeps none */
   uint16_t strategy;
+  bool keeps_errors;        /* what is not sent comes back in the next round (beta > 0) */
   size_t payload_bytes_max; /* what no payload of this run exceeds */
   uint8_t *piece, *pieces;  /* own piece; all pieces (gateway) */
   size_t pieces_bytes_max;

@@ -190,9 +190,10 @@ static void list_set(sync_rank *s, const cov_payload_view **views, int *n, const
     s->rejected = (cov_payload_bytes){own->bytes, own->n_bytes};
     cov_notice_give(&s->gateway, COV_NOTICE_PAYLOAD, (int32_t)s->app->peer, agreed->round,
                     "payload of peer %" PRId64 " for round %" PRId64
-                    " is not in the agreed set: it came too late, or the others refused it (their logs say why); it "
-                    "goes back into the error feedback",
-                    s->app->peer, agreed->round);
+                    " is not in the agreed set: it came too late, or the others refused it (their logs say why); %s",
+                    s->app->peer, agreed->round,
+                    s->outer.keeps_errors ? "it goes back into the error feedback"
+                                          : "it is lost, sync.strategy keeps no error feedback");
   }
 }
 

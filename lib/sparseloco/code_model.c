@@ -39,19 +39,18 @@ static void fit_parts(const int64_t *counts, int bins, int64_t n, uint16_t *part
   }
 }
 
-void covi_code_model_fit(const int64_t *counts, int bins, int raw_bits, int64_t n_bands, int64_t band_codes, int k,
+void covi_code_model_fit(const int64_t *counts, int bins, int raw_bits, int64_t n_bands, int64_t band_codes,
                          covi_code_model *model) {
   uint16_t parts[COV_BINS_MAX];
   *model = (covi_code_model){.bins = bins, .raw_bits = raw_bits};
   if (bins == 0) return;
-  model->lanes = band_codes >= COVI_LANES_FROM_CODES && k % COVI_LANES_MOST == 0 ? COVI_LANES_MOST : 1;
   fit_parts(counts, bins, n_bands * band_codes, parts);
   uint64_t cost = 0, raw = (uint64_t)(n_bands * band_codes) * (uint64_t)raw_bits << 16;
   for (int b = 0; b < bins; b++) {
     model->start[b + 1] = (uint16_t)(model->start[b] + parts[b]);
     if (counts[b] > 0) cost += (uint64_t)counts[b] * ((COVI_CODE_BITS << 16) - log2_fixed(parts[b]));
   }
-  cost += (uint64_t)n_bands * (uint64_t)(24 * model->lanes) << 16; /* starting states, rounding to words */
+  cost += (uint64_t)n_bands * 24 << 16; /* starting states, rounding to words */
   model->coded = cost < raw;
 }
 
@@ -60,32 +59,29 @@ size_t covi_code_bytes_max(int bins, int raw_bits, int64_t n_bands, int64_t band
   if (bins == 0) return raw;
   /* Coded, the frequencies promise less than raw; a state that is rounded down costs at most log2(17/16) < 1/8 bit a
    * code more. */
-  return raw + (size_t)n_bands * (4 * COVI_LANES_MOST + 2) + (size_t)(n_bands * band_codes) / 64 + 1;
+  return raw + (size_t)n_bands * 6 + (size_t)(n_bands * band_codes) / 64 + 1;
 }
 
 size_t covi_code_band_bytes_max(int raw_bits, int64_t band_codes) {
   size_t raw = ((size_t)band_codes * (size_t)raw_bits + 7) / 8;
-  size_t coded = 2 * (size_t)band_codes + 4 * COVI_LANES_MOST;
+  size_t coded = 2 * (size_t)band_codes + 4;
   return raw > coded ? raw : coded;
 }
 
 /* Backwards into the far end of what the band may take, then to its place. */
 static uint8_t *write_coded(const covi_code_model *m, const uint8_t *code, int64_t n, uint8_t *out) {
   uint8_t *end = out + covi_code_band_bytes_max(m->raw_bits, n), *at = end;
-  uint32_t state[COVI_LANES_MOST] = {0};
+  uint32_t state = COVI_RANS_START;
   uint64_t reciprocal[COV_BINS_MAX];
   for (int b = 0; b < m->bins; b++) {
     uint32_t freq = (uint32_t)(m->start[b + 1] - m->start[b]);
     reciprocal[b] = freq > 0 ? covi_rans_reciprocal(freq) : 0;
   }
-  for (int l = 0; l < m->lanes; l++) state[l] = COVI_RANS_START;
-  int mask = m->lanes - 1; /* one lane, or four */
   for (int64_t i = n - 1; i >= 0; i--) {
     uint32_t start = m->start[code[i]], freq = m->start[code[i] + 1] - start;
-    int l = (int)i & mask;
-    state[l] = covi_rans_put_fast(state[l], start, freq, reciprocal[code[i]], &at);
+    state = covi_rans_put_fast(state, start, freq, reciprocal[code[i]], &at);
   }
-  for (int l = m->lanes - 1; l >= 0; l--) covi_rans_state_put(state[l], at -= 4);
+  covi_rans_state_put(state, at -= 4);
   memmove(out, at, (size_t)(end - at));
   return out + (end - at);
 }
@@ -143,7 +139,7 @@ static void write_side_by_side(const covi_code_model *m, const uint8_t *code, in
 void covi_code_write_bands(const covi_code_model *m, const uint8_t *code, int64_t n, int n_bands, uint8_t *room,
                            covi_coded *coded) {
   size_t most = covi_code_band_bytes_max(m->raw_bits, n);
-  if (m->coded && m->lanes == 1 && n_bands == COVI_BANDS_AT_ONCE) {
+  if (m->coded && n_bands == COVI_BANDS_AT_ONCE) {
     write_side_by_side(m, code, n, room, coded);
     return;
   }
@@ -160,13 +156,10 @@ int covi_code_open(covi_code_reader *r, const covi_code_model *model, int64_t n,
     r->raw = at;
     return (size_t)(end - at) >= ((size_t)n * (size_t)model->raw_bits + 7) / 8;
   }
-  if (end - at < 4 * model->lanes) return 0;
-  for (int l = 0; l < model->lanes; l++) {
-    r->state[l] = covi_rans_state_get(r->words.at);
-    r->words.at += 4;
-    if (r->state[l] < COVI_RANS_START) return 0;
-  }
-  return 1;
+  if (end - at < 4) return 0;
+  r->state = covi_rans_state_get(at);
+  r->words.at += 4;
+  return r->state >= COVI_RANS_START;
 }
 
 /* The code that has this part. */
@@ -193,7 +186,7 @@ static inline uint32_t where(int condition, uint32_t a) {
   return a & (0u - (uint32_t)condition);
 }
 
-/* next_coded for one state, at most four codes, and 2 n bytes that may be read. Each code waits for the one before it
+/* next_coded for at most four codes and 2 n bytes that may be read. Each code waits for the one before it
  * and cannot be guessed, so nothing is decided by a jump (compilers make some of `?:`) but the rare next word, and the
  * state behind code 0 is multiplied out together with the differences between neighbouring codes, of which those up to
  * the code count: it waits for one multiplication, and for no search. */
@@ -208,7 +201,7 @@ static void next_few(covi_code_reader *r, int n, uint8_t *code) {
   const uint32_t more1 = freq[1] - freq[0], more2 = freq[2] - freq[1], more3 = freq[3] - freq[2];
   const uint32_t length1 = from[1] - from[0], length2 = from[2] - from[1], length3 = from[3] - from[2];
   const uint8_t *at = r->words.at;
-  uint32_t x = r->state[0];
+  uint32_t x = r->state;
   for (int i = 0; i < n; i++) {
     uint32_t part = covi_rans_part(x, COVI_CODE_BITS), high = x >> COVI_CODE_BITS;
     int is1 = part >= from1, is2 = part >= from2, is3 = part >= from3;
@@ -220,32 +213,20 @@ static void next_few(covi_code_reader *r, int n, uint8_t *code) {
       at += 2;
     }
   }
-  r->state[0] = x;
+  r->state = x;
   r->words.at = at;
 }
 
 static int next_coded(covi_code_reader *r, int n, uint8_t *code) {
   const covi_code_model *m = r->model;
   covi_rans_words words = r->words;
-  int i = 0;
-  if (m->lanes == 1 && m->bins <= 4 && words.end - words.at >= 2 * n + 2 && !words.overrun) {
+  uint32_t x = r->state;
+  if (m->bins <= 4 && words.end - words.at >= 2 * n + 2 && !words.overrun) {
     next_few(r, n, code);
     return 1;
   }
-  if (m->lanes == COVI_LANES_MOST && n % COVI_LANES_MOST == 0) {
-    uint32_t a = r->state[0], b = r->state[1], c = r->state[2], d = r->state[3];
-    for (; i < n; i += COVI_LANES_MOST) {
-      code[i] = (uint8_t)take_code(m, &a, &words);
-      code[i + 1] = (uint8_t)take_code(m, &b, &words);
-      code[i + 2] = (uint8_t)take_code(m, &c, &words);
-      code[i + 3] = (uint8_t)take_code(m, &d, &words);
-    }
-    r->state[0] = a, r->state[1] = b, r->state[2] = c, r->state[3] = d;
-  } else {
-    uint32_t a = r->state[0];
-    for (; i < n; i++) code[i] = (uint8_t)take_code(m, &a, &words);
-    r->state[0] = a;
-  }
+  for (int i = 0; i < n; i++) code[i] = (uint8_t)take_code(m, &x, &words);
+  r->state = x;
   r->words = words;
   return !words.overrun;
 }
@@ -267,7 +248,7 @@ int covi_code_next(covi_code_reader *r, int n, uint8_t *code) {
 }
 
 int covi_code_chainable(const covi_code_model *m, int n) {
-  return m->coded && m->lanes == 1 && m->bins <= COVI_CHAIN_BINS && n % 4 == 0 && n <= COVI_CHAIN_CODES_MAX;
+  return m->coded && m->bins <= COVI_CHAIN_BINS && n % 4 == 0 && n <= COVI_CHAIN_CODES_MAX;
 }
 
 void covi_code_chain(const covi_code_model *m, const float *value, covi_chains *chains, int l) {
@@ -283,12 +264,12 @@ int covi_code_next_chained(covi_code_reader *const *r, int n, covi_chains *chain
   for (int l = 0; l < chains->n; l++) {
     if (r[l]->words.end - r[l]->words.at < 2 * n + 8) return 0;
     chains->at[l] = r[l]->words.at;
-    chains->state[l] = r[l]->state[0];
+    chains->state[l] = r[l]->state;
   }
   covi_width_get()->chains(chains, n, value);
   for (int l = 0; l < chains->n; l++) {
     r[l]->words.at = chains->at[l];
-    r[l]->state[0] = chains->state[l];
+    r[l]->state = chains->state[l];
   }
   return 1;
 }
@@ -298,8 +279,5 @@ const uint8_t *covi_code_close(const covi_code_reader *r) {
     const uint8_t *end = r->raw + (r->bit + 7) / 8;
     return r->bit % 8 != 0 && end[-1] >> r->bit % 8 != 0 ? NULL : end;
   }
-  for (int l = 0; l < r->model->lanes; l++) {
-    if (r->state[l] != COVI_RANS_START) return NULL;
-  }
-  return r->words.overrun ? NULL : r->words.at;
+  return r->state != COVI_RANS_START || r->words.overrun ? NULL : r->words.at;
 }

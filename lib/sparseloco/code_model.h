@@ -2,7 +2,7 @@
  *
  * The counts of all codes are in the section, so writer and reader derive the same probabilities (parts of 2^12) and
  * the same choice: entropy coding where the counts say that it is shorter. Each band is coded on its own, with one
- * state, or with four taking turns where a band has enough codes to pay for their start; four can be decoded at once.
+ * state: each code waits for the one before it in its band, so whoever can takes some bands side by side.
  * Not part of the public interface. All functions are Local. */
 #ifndef COVENANT_SPARSELOCO_CODE_MODEL_H
 #define COVENANT_SPARSELOCO_CODE_MODEL_H
@@ -14,7 +14,7 @@
 #include "sparseloco/rans.h"
 #include "sparseloco/width.h"
 
-enum { COVI_CODE_BITS = 12, COVI_LANES_MOST = 4, COVI_LANES_FROM_CODES = 4096, COVI_CHAIN_CODES_MAX = 256 };
+enum { COVI_CODE_BITS = 12, COVI_CHAIN_CODES_MAX = 256 };
 
 /* Of one tensor. */
 typedef struct covi_code_model {
@@ -22,11 +22,10 @@ typedef struct covi_code_model {
   int bins;
   int raw_bits; /* bits a code as it is */
   int coded;    /* 1: entropy coded */
-  int lanes;    /* states that take turns */
 } covi_code_model;
 
-/** From the counts of n_bands bands of band_codes codes in chunks of k. */
-void covi_code_model_fit(const int64_t *counts, int bins, int raw_bits, int64_t n_bands, int64_t band_codes, int k,
+/** From the counts of n_bands bands of band_codes codes. */
+void covi_code_model_fit(const int64_t *counts, int bins, int raw_bits, int64_t n_bands, int64_t band_codes,
                          covi_code_model *model);
 /** What the bands of a tensor together do not exceed, however its codes are distributed. */
 size_t covi_code_bytes_max(int bins, int raw_bits, int64_t n_bands, int64_t band_codes);
@@ -42,8 +41,8 @@ typedef struct {
   size_t bytes;
 } covi_coded;
 /** What covi_code_write makes of n_bands <= COVI_BANDS_AT_ONCE bands of n codes each, one behind the other in `code`:
- *  coded[n_bands], which point into room[n_bands * covi_code_band_bytes_max]. With one state a band, where each code
- *  waits for the one before it, full groups of bands are written side by side. */
+ *  coded[n_bands], which point into room[n_bands * covi_code_band_bytes_max]. Full groups of bands are written side by
+ *  side. */
 void covi_code_write_bands(const covi_code_model *model, const uint8_t *code, int64_t n, int n_bands, uint8_t *room,
                            covi_coded *coded);
 
@@ -52,8 +51,7 @@ typedef struct {
   const covi_code_model *model;
   const uint8_t *raw; /* not coded: the band, and where in it; else NULL */
   uint64_t bit;
-  uint32_t state[COVI_LANES_MOST];
-  int lane; /* whose turn it is */
+  uint32_t state;
   covi_rans_words words;
 } covi_code_reader;
 
@@ -65,8 +63,8 @@ int covi_code_next(covi_code_reader *r, int n, uint8_t *code);
 int covi_code_chainable(const covi_code_model *model, int n);
 /** Make the codes of `model`, with their values[bins], those of chain l. */
 void covi_code_chain(const covi_code_model *model, const float *value, covi_chains *chains, int l);
-/** The values of the next n codes of chains->n readers, value[16 i + l] of reader l: with one state a band each code
- * waits for the one before it, and bands side by side wait together. 0, and nothing has moved, where a reader may be
+/** The values of the next n codes of chains->n readers, value[16 i + l] of reader l: bands side by side wait
+ * together. 0, and nothing has moved, where a reader may be
  * near the end of its bytes: these are read one by one. */
 int covi_code_next_chained(covi_code_reader *const *r, int n, covi_chains *chains, float *value);
 /** Chains that are not in use get a state and a code that never move, and bytes that can be read. */

@@ -136,8 +136,7 @@ static cov_status write_table(const cov_grid *grid, const cov_quant_params *quan
   if (bins > 0 && sum != gt->n_kept)
     return COV_FAIL(COV_EBUG, "%s: %lld codes counted, %lld kept", grid->params->item[t].name, (long long)sum,
                     (long long)gt->n_kept);
-  covi_code_model_fit(counts, bins, cov_quant_code_bits((int)quant->id, bins), gt->n_bands, gt->X * gt->k, gt->k,
-                      &model);
+  covi_code_model_fit(counts, bins, cov_quant_code_bits((int)quant->id, bins), gt->n_bands, gt->X * gt->k, &model);
   s->coded = (uint8_t)model.coded;
   return COV_OK;
 }

@@ -248,7 +248,7 @@ static cov_status check_section(const cov_payload_expect *expect, int t, const u
   const uint8_t *bytes = *at + COV_PAYLOAD_SECTION_HEAD_BYTES;
   *at += s.bytes;
   COV_TRY(check_table(name, gt->n_kept, bins, bytes, table, counts));
-  covi_code_model_fit(counts, bins, cov_quant_code_bits((int)expect->quant.id, bins), gt->n_bands, gt->X * gt->k, gt->k,
+  covi_code_model_fit(counts, bins, cov_quant_code_bits((int)expect->quant.id, bins), gt->n_bands, gt->X * gt->k,
                       model);
   if (s.coded != model->coded) return REFUSE("%s: its counts ask for another coding of the codes", name);
   *tensor = (cov_payload_tensor){.table = bins > 0 ? table : NULL,

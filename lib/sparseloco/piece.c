@@ -61,7 +61,7 @@ static uint8_t *write_bands(const piece_writer *w, int t, int64_t first, int64_t
   covi_code_model model;
   covi_coded coded[COVI_BANDS_AT_ONCE] = {{0}};
   covi_code_model_fit(w->counts + (size_t)t * (size_t)w->quant->bins, w->quant->bins,
-                      cov_quant_code_bits((int)w->quant->id, w->quant->bins), gt->n_bands, n, gt->k, &model);
+                      cov_quant_code_bits((int)w->quant->id, w->quant->bins), gt->n_bands, n, &model);
   for (int64_t b = first; b < end; b += COVI_BANDS_AT_ONCE) {
     int bands = end - b < COVI_BANDS_AT_ONCE ? (int)(end - b) : COVI_BANDS_AT_ONCE;
     int64_t at = kept + b * n;
