@@ -111,6 +111,64 @@ static void units_are_gathered_and_summed(void **state) {
   }
 }
 
+/* ---- what comes next ---- */
+
+/* Gathers of one rank that were begun and not finished. */
+typedef struct {
+  const cov_fsdp_ops *of;
+  int under_way;
+} watched;
+
+static cov_status watched_begin(void *self, const float *mine, float *all, int64_t count) {
+  watched *w = self;
+  w->under_way++;
+  return w->of->gather_begin(w->of->self, mine, all, count);
+}
+
+static cov_status watched_finish(void *self) {
+  watched *w = self;
+  w->under_way--;
+  return w->of->gather_finish(w->of->self);
+}
+
+/* Forward passes: while a unit is open, another one is on its way, once it is known what comes next. In the first pass
+ * it is not, nor behind the last unit of the second, where the next pass is unknown. */
+static cov_status foresight_body(const cov_fsdp_ops *ops, void *arg) {
+  const fsdp_model *m = arg;
+  watched w = {.of = ops};
+  cov_fsdp_ops watching = {
+      .rank = ops->rank, .size = ops->size, .self = &w, .gather_begin = watched_begin, .gather_finish = watched_finish};
+  const cov_replica_params p = {.llama = &m->llama, .params = &m->params, .ops = &watching, .chunk_edge = 8};
+  const int64_t n = cov_llama_n_units(&m->llama);
+  cov_replica *r;
+  float *flat = calloc((size_t)m->params.span, sizeof *flat);
+  COV_TRY(cov_replica_create(&p, &r));
+  COV_TRY(cov_replica_start(r, flat));
+  for (int pass = 0; pass < 2; pass++) {
+    const cov_llama_source *s = cov_replica_pass(r);
+    for (int64_t unit = 0; unit < n; unit++) {
+      cov_llama_unit u;
+      cov_llama_unit_of(&m->llama, &m->params, unit, &u);
+      COV_TRY(s->open(s->arg, 0, &u));
+      const int want = pass == 1 && unit + 1 < n;
+      if (w.under_way != want)
+        return COV_FAIL(COV_EMISMATCH, "pass %d, unit %lld: %d gathers under way", pass, (long long)unit, w.under_way);
+      COV_TRY(s->close(s->arg, &u));
+    }
+  }
+  cov_replica_destroy(&r);
+  free(flat);
+  return COV_OK;
+}
+
+static void the_next_unit_is_collected_while_one_computes(void **state) {
+  (void)state;
+  fsdp_model m;
+  fsdp_model_create(0, &m);
+  assert_ok(test_run_ranks(3, foresight_body, &m));
+  fsdp_model_destroy(&m);
+}
+
 static void the_gradient_is_that_of_one_rank(void **state) {
   (void)state;
   for (int tied = 0; tied < 2; tied++) {
@@ -229,10 +287,15 @@ static void bf16_passes_differ_by_their_rounding(void **state) {
 
 int main(void) {
   const struct CMUnitTest tests[] = {
-      cmocka_unit_test(every_layout_covers_the_space_once), cmocka_unit_test(one_rank_has_the_flat_space),
-      cmocka_unit_test(more_ranks_than_bands_are_refused),  cmocka_unit_test(units_are_gathered_and_summed),
-      cmocka_unit_test(the_gradient_is_that_of_one_rank),   cmocka_unit_test(rounds_are_those_of_one_rank),
-      cmocka_unit_test(muon_moves_whole_matrices),          cmocka_unit_test(bf16_passes_differ_by_their_rounding),
+      cmocka_unit_test(every_layout_covers_the_space_once),
+      cmocka_unit_test(one_rank_has_the_flat_space),
+      cmocka_unit_test(more_ranks_than_bands_are_refused),
+      cmocka_unit_test(units_are_gathered_and_summed),
+      cmocka_unit_test(the_next_unit_is_collected_while_one_computes),
+      cmocka_unit_test(the_gradient_is_that_of_one_rank),
+      cmocka_unit_test(rounds_are_those_of_one_rank),
+      cmocka_unit_test(muon_moves_whole_matrices),
+      cmocka_unit_test(bf16_passes_differ_by_their_rounding),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
