@@ -42,6 +42,7 @@ typedef struct {
   char programs[PATH_BYTES]; /* folder of this program and its siblings */
   int lock;                  /* file descriptor, -1: none */
   launch_folder_kind kind;
+  int64_t ledger_bytes; /* when it was last looked whether the run is over */
 } launch;
 
 static bool is_program(const char *path) {
@@ -137,8 +138,8 @@ static cov_status say_done(const launch *l) {
 }
 
 static bool is_over(void *arg) {
-  const launch *l = arg;
-  return launch_folder_over(&l->cfg);
+  launch *l = arg;
+  return launch_folder_over(&l->cfg, &l->ledger_bytes);
 }
 
 static cov_status run(launch *l) {
@@ -146,7 +147,8 @@ static cov_status run(launch *l) {
   const launch_watch watch = {.is_over = is_over,
                               .arg = l,
                               /* what programs may still wait for when the run is over for the others */
-                              .patience_s = l->cfg.run.start_timeout + l->cfg.checkpoint.timeout + l->cfg.eval.timeout};
+                              .patience_s = l->cfg.run.start_timeout + l->cfg.exchange.round_timeout +
+                                            l->cfg.checkpoint.timeout + l->cfg.eval.timeout};
   char otherwise[256];
   COV_TRY(launch_folder_lock(&l->cfg, &l->lock, &l->kind));
   if (l->kind == LAUNCH_DONE) return say_done(l);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -77,32 +78,24 @@ static cov_status check_lock(const char *dir) {
   return st;
 }
 
-/* The lowest peer whose gateway has its ledger open, -1: none. It has it locked from the moment that the peers have met
- * to its end. */
-static cov_status find_gateway(const cov_config *cfg, int (*lock)(int fd, int how), int64_t *peer) {
+/* A run that was not started by launch, with a pasted line, does not lock the directory. But each of its gateways has
+ * its ledger locked, from the moment that the peers have met to its end. */
+static cov_status check_ledgers(const cov_config *cfg) {
   char path[PATH_BYTES];
-  for (*peer = 0; *peer < PEERS_MAX; ++*peer) {
-    COV_TRY(cov_path(path, sizeof path, "%s/peers/%" PRId64 "/ledger", cfg->run.dir, *peer));
+  for (int64_t p = 0; p < PEERS_MAX; p++) {
+    COV_TRY(cov_path(path, sizeof path, "%s/peers/%" PRId64 "/ledger", cfg->run.dir, p));
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) continue;
-    bool taken = lock(fd, LOCK_SH) != 0 && errno == EWOULDBLOCK;
+    bool taken = lock_patiently(fd, LOCK_SH) != 0 && errno == EWOULDBLOCK;
     close(fd);
-    if (taken) return COV_OK;
+    if (!taken) continue;
+    return COV_FAIL(COV_EUSAGE,
+                    "%s is in use by a run that 'covenant launch' did not start (peer %" PRId64
+                    " has its ledger open): wait for its end, stop it with kill -USR1 on its mpirun, or choose another "
+                    "run.dir",
+                    cfg->run.dir, p);
   }
-  *peer = -1;
   return COV_OK;
-}
-
-/* A run that was not started by launch, with a pasted line, does not lock the directory. */
-static cov_status check_ledgers(const cov_config *cfg) {
-  int64_t peer;
-  COV_TRY(find_gateway(cfg, lock_patiently, &peer));
-  if (peer < 0) return COV_OK;
-  return COV_FAIL(COV_EUSAGE,
-                  "%s is in use by a run that 'covenant launch' did not start (peer %" PRId64
-                  " has its ledger open): wait for its end, stop it with kill -USR1 on its mpirun, or choose another "
-                  "run.dir",
-                  cfg->run.dir, peer);
 }
 
 static bool has_ledger(const cov_config *cfg) {
@@ -330,16 +323,28 @@ static cov_status status_of(const char *reason) {
   return COV_EBUG;
 }
 
-static int lock_now(int fd, int how) {
-  return flock(fd, how | LOCK_NB);
+/* True if no gateway has this ledger open, for sure: whatever cannot be known counts as one that has. */
+static bool is_unused(const char *ledger, int64_t *bytes) {
+  struct stat s;
+  int fd = open(ledger, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return errno == ENOENT;
+  bool unused = fstat(fd, &s) == 0 && flock(fd, LOCK_SH | LOCK_NB) == 0;
+  close(fd);
+  if (unused) *bytes += s.st_size;
+  return unused;
 }
 
-bool launch_folder_over(const cov_config *cfg) {
+bool launch_folder_over(const cov_config *cfg, int64_t *ledger_bytes) {
+  char path[PATH_BYTES], reason[COV_STATE_REASON_BYTES];
   cov_run_state state;
-  char reason[COV_STATE_REASON_BYTES];
-  int64_t peer;
+  int64_t before = *ledger_bytes;
+  *ledger_bytes = 0;
   if (cov_state_read(cfg->run.dir, &state, reason) != COV_OK || state == COV_RUN_RUNNING) return false;
-  return find_gateway(cfg, lock_now, &peer) == COV_OK && peer < 0;
+  for (int64_t p = 0; p < PEERS_MAX; p++) {
+    if (cov_path(path, sizeof path, "%s/peers/%" PRId64 "/ledger", cfg->run.dir, p) != COV_OK) return false;
+    if (!is_unused(path, ledger_bytes)) return false;
+  }
+  return *ledger_bytes == before;
 }
 
 cov_status launch_folder_verdict(const char *run_dir, const char *otherwise) {

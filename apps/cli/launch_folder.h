@@ -25,9 +25,10 @@ void launch_folder_unlock(int *fd);
 /** run.yaml, origin.yaml, env.json, command, and STATE "running". */
 cov_status launch_folder_write(const cov_config *cfg, const cov_origins *origins, const launch_line *line);
 
-/** True if STATE says how the run ended and none of its gateways has a ledger open: a peer that goes on after others
- *  have failed has. */
-bool launch_folder_over(const cov_config *cfg);
+/** True if STATE says how the run ended and no gateway is at work, though others may have failed: none has a ledger
+ *  open, and all ledgers together are as long as *ledger_bytes says, which becomes their length (for file systems whose
+ *  locks do not reach other hosts). What cannot be known counts as not over. */
+bool launch_folder_over(const cov_config *cfg, int64_t *ledger_bytes);
 /** How the run ended, by STATE, after mpirun is gone: its exit code is 0 under --enable-recovery whatever happens.
  *  done, stopped, requeue: COV_OK and one line on stdout. failed: the status that the reason begins with. running:
  *  nobody said how it ended; STATE becomes failed with `otherwise` as the reason, COV_ECOMM. */

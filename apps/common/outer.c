@@ -229,11 +229,16 @@ cov_status cov_outer_encode(cov_outer *outer, const cov_payload_head *head, uint
   return cov_agree(outer->comm, st, &outer->how);
 }
 
+static cov_status copy_theta(void *arg) {
+  const cov_outer *outer = arg;
+  cov_shard_copy(&outer->part, cov_segment_start(outer->segment), COV_LAYOUT_SPAN, cov_segment_theta(outer->segment),
+                 COV_LAYOUT_SPAN);
+  return COV_OK;
+}
+
 cov_status cov_outer_reset(cov_outer *outer) {
-  const float *theta = cov_segment_theta(outer->segment);
-  float *start = cov_segment_start(outer->segment);
-  if (start == theta) return COV_OK;
-  cov_shard_copy(&outer->part, start, COV_LAYOUT_SPAN, theta, COV_LAYOUT_SPAN);
+  if (cov_segment_start(outer->segment) == cov_segment_theta(outer->segment)) return COV_OK;
+  COV_TRY(beside_links(outer, copy_theta, outer));
   return cov_coll_barrier(outer->comm, &outer->how);
 }
 
@@ -327,6 +332,17 @@ cov_status cov_outer_share(cov_outer *outer, int *n, cov_payload_bytes *set, cov
   return COV_OK;
 }
 
+typedef struct {
+  cov_outer *outer;
+  const cov_payload_view *payload;
+} refused_part;
+
+static cov_status give_back(void *arg) {
+  const refused_part *r = arg;
+  cov_payload_give_back(r->payload, &r->outer->part, r->outer->feedback, COV_LAYOUT_SHARD);
+  return COV_OK;
+}
+
 cov_status cov_outer_finish(cov_outer *outer, const cov_payload_view *const *views, int n,
                             const cov_payload_view *rejected, int64_t round) {
   outer_step step = {.outer = outer,
@@ -340,6 +356,9 @@ cov_status cov_outer_finish(cov_outer *outer, const cov_payload_view *const *vie
   cov_status st = beside_links(outer, take_step, &step);
   COV_TRY(cov_agree(outer->comm, st, &outer->how));
   if (outer->shard == 0) cov_segment_theta_unlock(outer->segment, round);
-  if (rejected) cov_payload_give_back(rejected, &outer->part, outer->feedback, COV_LAYOUT_SHARD);
+  if (rejected) {
+    refused_part back = {outer, rejected};
+    COV_TRY(beside_links(outer, give_back, &back));
+  }
   return hash_state(outer);
 }

@@ -188,7 +188,7 @@ cov_status cov_gateway_turn(cov_gateway *gw, double max_s) {
     if (--left == 0) break;
     COV_TRY(cov_carrier_poll(gw->carrier, &event));
   }
-  cov_gateway_store_some(gw);
+  COV_TRY(cov_gateway_store_some(gw));
   cov_gateway_lent_free(gw, false);
   if (!gw->commit) return COV_OK;
   double now = cov_clock_s();
@@ -294,7 +294,7 @@ cov_status cov_gateway_decide(cov_gateway *gw) {
     }
   }
   COV_TRY(cov_ledger_append(gw->ledger, record, bytes));
-  cov_gateway_store(gw);
+  COV_TRY(cov_gateway_store(gw));
   const cov_round *agreed = cov_gateway_round(gw);
   for (int32_t i = 0; i < agreed->n_set; i++) gw->tokens += agreed->set[i].tokens;
   return COV_OK;

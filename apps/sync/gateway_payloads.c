@@ -55,8 +55,20 @@ static cov_payload_expect expect_of(const cov_gateway *gw, const cov_remote *fro
   return expect;
 }
 
+/* A payload that is to be checked. A gigabyte takes seconds, so the slot is a copy: what goes on meanwhile must not see
+ * it half checked. */
+typedef struct {
+  cov_gateway *gw;
+  cov_remote *from;
+  cov_slot slot;
+} payload_check;
+
 /* Everything a payload must satisfy before anybody looks at its values. */
-static cov_status open_payload(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
+static cov_status check_payload(void *arg) {
+  payload_check *c = arg;
+  cov_gateway *gw = c->gw;
+  const cov_remote *from = c->from;
+  cov_slot *slot = &c->slot;
   const cov_payload_expect expect = expect_of(gw, from, slot->round);
   size_t n = slot->n_bytes;
   if (!slot->checked) COV_TRY(cov_payload_check(slot->bytes, n, &expect, &slot->view));
@@ -68,6 +80,14 @@ static cov_status open_payload(cov_gateway *gw, cov_remote *from, cov_slot *slot
   }
   slot->open = true;
   return COV_OK;
+}
+
+static cov_status open_payload(cov_gateway *gw, cov_remote *from, cov_slot *slot, const cov_wait *meanwhile) {
+  payload_check check = {.gw = gw, .from = from, .slot = *slot};
+  cov_status st = cov_beside_run(check_payload, &check, meanwhile);
+  COV_ASSERT(slot->bytes == check.slot.bytes); /* nobody takes it away meanwhile */
+  *slot = check.slot;
+  return st;
 }
 
 /* A checked payload counts in the agreement. */
@@ -88,7 +108,7 @@ cov_status cov_gateway_take(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
     cov_gateway_empty(gw, slot);
     return COV_OK; /* a removed peer that does not know yet */
   }
-  cov_status st = open_payload(gw, from, slot);
+  cov_status st = open_payload(gw, from, slot, &gw->outer->how);
   if (st == COV_EREMOTE) {
     cov_gateway_refuse(gw, from->peer, slot->round, slot->round, st);
     cov_gateway_empty(gw, slot);
@@ -169,19 +189,6 @@ cov_status cov_gateway_link_lost(cov_gateway *gw, int number, const char *reason
   return COV_OK;
 }
 
-/* What we send passes our own checks. A gigabyte takes seconds, in which it is on its way already and the others'
- * comes: what it would cost if it did not pass is our place in this round, and that is lost then anyhow. */
-typedef struct {
-  cov_gateway *gw;
-  cov_remote *self;
-  cov_slot slot; /* a copy: turns must not see it half checked */
-} own_check;
-
-static cov_status check_own(void *arg) {
-  own_check *c = arg;
-  return open_payload(c->gw, c->self, &c->slot);
-}
-
 static cov_status take_turn(void *arg) {
   return cov_gateway_turn(arg, 0);
 }
@@ -196,11 +203,10 @@ cov_status cov_gateway_send(cov_gateway *gw, uint8_t *payload, size_t n) {
   COV_TRY(cov_identity_sign(&gw->identity, cov_payload_digest(payload, n), COV_PAYLOAD_DIGEST_BYTES,
                             cov_payload_signature(payload, n)));
   COV_TRY(spread(gw, slot));
-  own_check check = {.gw = gw, .self = self, .slot = *slot};
-  const cov_wait how = {.timeout_s = COV_WAIT_DEFAULT_S, .poll = take_turn, .arg = gw};
-  cov_status st = cov_beside_run(check_own, &check, &how);
-  *slot = check.slot;
-  COV_TRY(st);
+  /* What we send passes our own checks. It is on its way already, and the others' comes meanwhile: if it did not pass,
+   * this peer would end, and they would refuse it. */
+  const cov_wait turns = {.timeout_s = COV_WAIT_DEFAULT_S, .poll = take_turn, .arg = gw};
+  COV_TRY(open_payload(gw, self, slot, &turns));
   return announce(gw, self, slot);
 }
 
@@ -214,7 +220,7 @@ static cov_remote *owner_of(cov_gateway *gw, const cov_remote *sender, const uin
   if (head.peer == (uint32_t)sender->peer) return remote_of(gw, sender->peer);
   int32_t n_missing = gw->commit ? cov_commit_missing(gw->commit, missing, COV_LEDGER_MAX_MEMBERS) : 0;
   for (int32_t i = 0; i < n_missing && i < COV_LEDGER_MAX_MEMBERS; i++) {
-    if ((uint32_t)missing[i].peer == head.peer &&
+    if ((uint32_t)missing[i].peer == head.peer && missing[i].peer != gw->app->peer &&
         memcmp(missing[i].hash, cov_payload_digest(bytes, n), COV_HASH_BYTES) == 0) {
       return remote_of(gw, missing[i].peer);
     }
@@ -344,7 +350,7 @@ cov_status cov_gateway_serve(cov_gateway *gw, const cov_carrier_event *event) {
   if (!r || event->head.round > INT64_MAX || !gw->ledger) return COV_OK;
   int64_t round = (int64_t)event->head.round;
   const cov_slot *slot = &r->slot[round % COV_GATEWAY_ROUNDS];
-  if (slot->round == round && slot->open) {
+  if (slot->round == round && (slot->open || peer == gw->app->peer)) {
     bool same = memcmp(cov_payload_digest(slot->bytes, slot->n_bytes), hash, COV_HASH_BYTES) == 0;
     return same ? send_slot(gw, slot, event->peer) : COV_OK;
   }
@@ -373,7 +379,7 @@ cov_status cov_gateway_fetch(cov_gateway *gw, double now) {
   int32_t n = cov_commit_missing(gw->commit, missing, COV_LEDGER_MAX_MEMBERS);
   for (int32_t i = 0; i < n && i < COV_LEDGER_MAX_MEMBERS; i++) {
     cov_remote *r = remote_of(gw, missing[i].peer);
-    if (!r) continue;
+    if (!r || r->peer == gw->app->peer) continue; /* ours is being checked (cov_gateway_send) */
     bool late = gw->newest_round > gw->round;
     const cov_arrival *by = r->asked ? &r->asked->arrival : NULL;
     if (!cov_arrival_due(&r->arrival, by, gw->round, late, gw->app->cfg.exchange.round_timeout, now)) continue;

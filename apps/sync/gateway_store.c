@@ -38,30 +38,34 @@ typedef struct {
 static cov_status put(void *arg) {
   const storing *s = arg;
   char folder[COV_CONFIG_TEXT_BYTES + 64];
-  COV_TRY(folder_of(s->gw, folder, sizeof folder));
-  return cov_store_put(folder, s->slot->round, s->peer, s->slot->bytes, s->slot->n_bytes);
+  cov_status st = folder_of(s->gw, folder, sizeof folder);
+  if (st == COV_OK) st = cov_store_put(folder, s->slot->round, s->peer, s->slot->bytes, s->slot->n_bytes);
+  if (st != COV_OK) note_failure(s->gw); /* no failure of the run */
+  return COV_OK;
 }
 
-void cov_gateway_store_some(cov_gateway *gw) {
+cov_status cov_gateway_store_some(cov_gateway *gw) {
   while (gw->store_next < gw->n_remote) {
     cov_remote *r = &gw->remote[gw->store_next++];
     const cov_slot *slot = &r->slot[gw->store_round % COV_GATEWAY_ROUNDS];
     if (slot->round != gw->store_round || !slot->open) continue;
     storing s = {.gw = gw, .peer = r->peer, .slot = slot};
-    if (cov_beside_run(put, &s, &gw->outer->how) != COV_OK) note_failure(gw);
-    return;
+    return cov_beside_run(put, &s, &gw->outer->how);
   }
+  return COV_OK;
 }
 
-void cov_gateway_store(cov_gateway *gw) {
+cov_status cov_gateway_store(cov_gateway *gw) {
   char folder[COV_CONFIG_TEXT_BYTES + 64];
   int64_t keep = gw->app->cfg.exchange.keep_rounds;
-  while (gw->store_next < gw->n_remote) cov_gateway_store_some(gw); /* of the round before, if it was so short */
+  while (gw->store_next < gw->n_remote)
+    COV_TRY(cov_gateway_store_some(gw)); /* of the round before, if it was so short */
   gw->store_next = keep > 0 ? 0 : gw->n_remote;
   gw->store_round = gw->round;
   cov_status st = folder_of(gw, folder, sizeof folder);
   if (st == COV_OK) st = cov_store_prune(folder, gw->round - keep);
   if (st != COV_OK) note_failure(gw);
+  return COV_OK;
 }
 
 const uint8_t *cov_gateway_stored(cov_gateway *gw, int64_t round, int32_t peer, const uint8_t hash[COV_HASH_BYTES],

@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "ledger/bytes.h"
 #include "ledger/chain.h"
@@ -177,8 +178,13 @@ static cov_status write_all(int fd, const uint8_t *data, size_t bytes, const cha
   return COV_OK;
 }
 
+/* Who only looks whether somebody has it (covenant launch) has it for a moment too. */
 static cov_status lock_file(int fd, const char *path) {
-  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return COV_OK;
+  for (int look = 0; look < 20; look++) {
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return COV_OK;
+    if (errno != EWOULDBLOCK) break;
+    cov_sleep_s(0.05);
+  }
   if (errno == EWOULDBLOCK) return COV_FAIL(COV_EIO, "the ledger %s is in use by another process", path);
   return COV_OK; /* a file system without locks: one writer a run directory is then the caller's promise */
 }

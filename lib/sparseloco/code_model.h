@@ -63,9 +63,8 @@ int covi_code_next(covi_code_reader *r, int n, uint8_t *code);
 int covi_code_chainable(const covi_code_model *model, int n);
 /** Make the codes of `model` those of chain l. */
 void covi_code_chain(const covi_code_model *model, covi_chains *chains, int l);
-/** The next n codes of chains->n readers, code[16 i + l] of reader l: bands side by side wait
- * together. 0, and nothing has moved, where a reader may be
- * near the end of its bytes: these are read one by one. */
+/** The next n codes of chains->n readers, code[16 i + l] of reader l: bands side by side wait together. 0, and nothing
+ * has moved, where a reader may be near the end of its bytes: these are read one by one. */
 int covi_code_next_chained(covi_code_reader *const *r, int n, covi_chains *chains, uint8_t *code);
 /** Chains that are not in use get a state and a code that never move, and bytes that can be read. */
 static inline void covi_chains_rest(covi_chains *c) {

@@ -19,7 +19,7 @@ enum { BANDS = 2, GROUP = COVI_CHAINS_MAX / BANDS, TILE = 16 };
 typedef struct {
   covi_chains chains; /* n = 0: read these payloads of the current tensor one by one */
   /* Entry i of chain c of chunk x of the tile, of k: index at (16 x + c) k + i, code at 16 (k x + i) + c. Codes and not
-   * values: what a tile needs stays in the first-level cache. */
+   * values: a tile of values is wider than the first-level cache. */
   uint16_t index[TILE * COVI_CHAINS_MAX * COVI_CHAIN_CODES_MAX];
   _Alignas(64) uint8_t code[TILE * COVI_CHAINS_MAX * COVI_CHAIN_CODES_MAX];
 } outer_group;

@@ -8,6 +8,8 @@
 #include "sparseloco/fixed.h"
 #include "sparseloco/format.h"
 
+enum { SCRATCH_ALIGN = 64 };
+
 size_t covi_piece_table_bytes(const cov_grid *grid, const cov_quant_params *quant) {
   size_t n = (size_t)grid->n, bins = (size_t)quant->bins;
   return n * (bins * (sizeof(float) + sizeof(int64_t)) + sizeof(uint64_t));
@@ -141,7 +143,10 @@ static void take_counts(const piece_writer *w) {
   }
   for (size_t t = 0; t < n && bins > 0; t++) {
     const cov_shard_part *part = &w->shard->part[t];
-    for (int64_t j = 0; j < part->n_kept; j++) w->counts[t * bins + w->content->codes[part->kept + j]]++;
+    for (int64_t j = 0; j < part->n_kept; j++) {
+      size_t code = w->content->codes[part->kept + j];
+      if (code < bins) w->counts[t * bins + code]++; /* what is not is found when it is to be written */
+    }
   }
 }
 
@@ -181,7 +186,8 @@ static void plan_scratch(piece_writer *w) {
     if (index > w->index_scratch) w->index_scratch = index;
     if (room > codes) codes = room;
   }
-  w->slot_scratch = w->index_scratch + codes;
+  w->index_scratch = (w->index_scratch + SCRATCH_ALIGN - 1) / SCRATCH_ALIGN * SCRATCH_ALIGN;
+  w->slot_scratch = (w->index_scratch + codes + SCRATCH_ALIGN) / SCRATCH_ALIGN * SCRATCH_ALIGN;
 }
 
 cov_status cov_piece_write(const cov_shard *shard, const cov_quant_params *quant, const cov_piece *content,
@@ -198,7 +204,7 @@ cov_status cov_piece_write(const cov_shard *shard, const cov_quant_params *quant
   w.start = calloc(places, sizeof *w.start);
   w.length = calloc(places, sizeof *w.length);
   w.bad = calloc((size_t)w.threads, sizeof *w.bad);
-  w.scratch = malloc((size_t)w.threads * w.slot_scratch + 1);
+  w.scratch = aligned_alloc(SCRATCH_ALIGN, (size_t)w.threads * w.slot_scratch);
   if (!w.counts || !w.start || !w.length || !w.bad || !w.scratch)
     COV_FAIL_DONE(COV_ENOMEM, "piece of shard %d", shard->g);
   st = write_piece(&w, piece, bytes);

@@ -96,7 +96,7 @@ static pid_t start(const char *mode, const char *path) {
   setenv("PATH", all, 1);
   setenv("LAUNCH_TEST_MODE", mode, 1);
   execl("bin/covenant", "covenant", "launch", "data.dir=data", "run.dir=run", "run.peers=1", "run.start_timeout=1s",
-        "checkpoint.timeout=1s", "eval.timeout=1s", "run.eval_ranks=0", (char *)NULL);
+        "checkpoint.timeout=1s", "eval.timeout=1s", "exchange.round_timeout=1s", "run.eval_ranks=0", (char *)NULL);
   _exit(99);
 }
 

@@ -190,7 +190,7 @@ static double entropy(const int64_t *counts, int bins, int64_t n) {
 
 /* Written side by side, in groups of any size: the bytes of one band after the other. */
 static void compare_groups(const covi_code_model *model, int raw_bits, int64_t n_bands, int64_t n, const uint8_t *code,
-                           const uint8_t *bytes) {
+                           const uint8_t *bytes, const uint8_t *end) {
   size_t most = covi_code_band_bytes_max(raw_bits, n);
   for (int group = 1; group <= COVI_BANDS_AT_ONCE; group++) {
     const uint8_t *at = bytes;
@@ -205,6 +205,7 @@ static void compare_groups(const covi_code_model *model, int raw_bits, int64_t n
       }
       free(room);
     }
+    assert_ptr_equal(at, end);
   }
 }
 
@@ -226,7 +227,7 @@ static void try_codes(int bins, int raw_bits, int64_t n_bands, int64_t X, int k,
   uint8_t *out = calloc(most + covi_code_band_bytes_max(raw_bits, n) + 96, 1), *at = out;
   for (int64_t b = 0; b < n_bands; b++) at = covi_code_write(&model, code + b * n, n, at);
   assert_in_range((size_t)(at - out), 0, most);
-  compare_groups(&model, raw_bits, n_bands, n, code, out);
+  compare_groups(&model, raw_bits, n_bands, n, code, out, at);
   const uint8_t *from = out;
   for (int64_t b = 0; b < n_bands; b++) {
     covi_code_reader r;
