@@ -251,21 +251,22 @@ int covi_code_chainable(const covi_code_model *m, int n) {
   return m->coded && m->bins <= COVI_CHAIN_BINS && n % 4 == 0 && n <= COVI_CHAIN_CODES_MAX;
 }
 
-void covi_code_chain(const covi_code_model *m, covi_chains *chains, int l) {
+void covi_code_chain(const covi_code_model *m, const float *value, covi_chains *chains, int l) {
   for (int b = 0; b < COVI_CHAIN_BINS; b++) {
     int there = b < m->bins;
     chains->start[b][l] = there ? m->start[b] : PARTS;
     chains->freq[b][l] = there ? (uint32_t)(m->start[b + 1] - m->start[b]) : PARTS;
+    chains->value[b][l] = there ? value[b] : 0;
   }
 }
 
-int covi_code_next_chained(covi_code_reader *const *r, int n, covi_chains *chains, uint8_t *code) {
+int covi_code_next_chained(covi_code_reader *const *r, int n, covi_chains *chains, float *value) {
   for (int l = 0; l < chains->n; l++) {
     if (r[l]->words.end - r[l]->words.at < 2 * n + 8) return 0;
     chains->at[l] = r[l]->words.at;
     chains->state[l] = r[l]->state;
   }
-  covi_width_get()->chains(chains, n, code);
+  covi_width_get()->chains(chains, n, value);
   for (int l = 0; l < chains->n; l++) {
     r[l]->words.at = chains->at[l];
     r[l]->state = chains->state[l];

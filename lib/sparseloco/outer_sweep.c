@@ -18,10 +18,9 @@ enum { BANDS = 2, GROUP = COVI_CHAINS_MAX / BANDS, TILE = 16 };
 /* What is read ahead of the sums for one group. */
 typedef struct {
   covi_chains chains; /* n = 0: read these payloads of the current tensor one by one */
-  /* Entry i of chain c of chunk x of the tile, of k: index at (16 x + c) k + i, code at 16 (k x + i) + c. Codes and not
-   * values: a tile of values is wider than the first-level cache. */
+  /* Entry i of chain c of chunk x of the tile, of k: index at (16 x + c) k + i, value at 16 (k x + i) + c. */
   uint16_t index[TILE * COVI_CHAINS_MAX * COVI_CHAIN_CODES_MAX];
-  _Alignas(64) uint8_t code[TILE * COVI_CHAINS_MAX * COVI_CHAIN_CODES_MAX];
+  _Alignas(64) float value[TILE * COVI_CHAINS_MAX * COVI_CHAIN_CODES_MAX];
 } outer_group;
 
 /* What one thread works with. Sums and counts are zero between chunks. */
@@ -121,7 +120,8 @@ static void prepare_group(outer_slot *w, int t, int g) {
   for (int l = 0; l < m && possible; l++) {
     const covi_code_model *model = s->set[first + l]->tensor[t].model;
     possible = covi_code_chainable(model, s->shard->grid->tensor[t].k);
-    for (int j = 0; j < BANDS && possible; j++) covi_code_chain(model, &group->chains, j * m + l);
+    for (int j = 0; j < BANDS && possible; j++)
+      covi_code_chain(model, w->entry + (first + l) * bins, &group->chains, j * m + l);
   }
   group->chains.n = possible ? m : 0;
 }
@@ -235,7 +235,7 @@ static void read_groups(outer_slot *w, int bands, int x, int k) {
       reader[c] = &w->reader[BANDS * (first + c % m) + c / m];
       cov_payload_reader_indices(reader[c], group->index + (x * COVI_CHAINS_MAX + c) * k);
     }
-    cov_payload_reader_entries(reader, bands * m, &group->chains, group->code + x * k * COVI_CHAINS_MAX);
+    cov_payload_reader_entries(reader, bands * m, &group->chains, group->value + x * k * COVI_CHAINS_MAX);
   }
 }
 
@@ -253,9 +253,8 @@ static void sum_all(outer_slot *w, int j, int x, const covi_step *step, int64_t 
       continue;
     }
     const uint16_t *index = group->index + (x * COVI_CHAINS_MAX + c) * k;
-    const uint8_t *code = group->code + x * k * COVI_CHAINS_MAX + c;
-    const float *entry = w->entry + i * w->sweep->set[i]->head.bins;
-    for (int e = 0; e < k; e++) add_entry(w, index[e], entry[code[e * COVI_CHAINS_MAX]]);
+    const float *value = group->value + x * k * COVI_CHAINS_MAX + c;
+    for (int e = 0; e < k; e++) add_entry(w, index[e], value[e * COVI_CHAINS_MAX]);
   }
   if (w->mean.divisor == 0) divide_shared(w, step->h * step->w);
 }

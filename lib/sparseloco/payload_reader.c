@@ -41,15 +41,15 @@ void cov_payload_reader_indices(cov_payload_reader *r, uint16_t *index) {
   (void)covi_index_next(&r->index, index);
 }
 
-void cov_payload_reader_entries(cov_payload_reader *const *r, int n, covi_chains *chains, uint8_t *code) {
+void cov_payload_reader_entries(cov_payload_reader *const *r, int n, covi_chains *chains, float *value) {
   covi_code_reader *codes[COVI_CHAINS_MAX] = {0};
   int k = r[0]->shape->k;
   for (int l = 0; l < n; l++) codes[l] = &r[l]->code;
-  if (!covi_code_next_chained(codes, k, chains, code)) {
+  if (!covi_code_next_chained(codes, k, chains, value)) {
     for (int l = 0; l < n; l++) {
-      uint8_t alone[COVI_CHAIN_CODES_MAX];
-      (void)covi_code_next(codes[l], k, alone);
-      for (int i = 0; i < k; i++) code[i * COVI_CHAINS_MAX + l] = alone[i];
+      uint8_t code[COVI_CHAIN_CODES_MAX];
+      (void)covi_code_next(codes[l], k, code);
+      for (int i = 0; i < k; i++) value[i * COVI_CHAINS_MAX + l] = chains->value[code[i]][l];
     }
   }
   for (int l = 0; l < n; l++) pass_chunk(r[l]);

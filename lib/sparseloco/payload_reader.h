@@ -26,8 +26,8 @@ void cov_payload_reader_codes(cov_payload_reader *reader, uint16_t *index, uint8
 /** The first half of the same for readers side by side: the indices alone. */
 void cov_payload_reader_indices(cov_payload_reader *reader, uint16_t *index);
 /** The second half, for n <= 16 readers of the same tensor, each of whose models is a chain (covi_code_chain) of
- * `chains`: code[16 i + l] of entry i of reader l, i < k. Faster than one reader after the other. */
-void cov_payload_reader_entries(cov_payload_reader *const *reader, int n, covi_chains *chains, uint8_t *code);
+ * `chains`: value[16 i + l] of entry i of reader l, i < k. Faster than one reader after the other. */
+void cov_payload_reader_entries(cov_payload_reader *const *reader, int n, covi_chains *chains, float *value);
 /** The next chunk with decoded values instead of codes; for every quantiser. */
 void cov_payload_reader_values(cov_payload_reader *reader, uint16_t *index, float *value);
 

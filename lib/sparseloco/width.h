@@ -87,6 +87,7 @@ typedef struct {
   uint32_t state[COVI_CHAINS_MAX];
   uint32_t start[COVI_CHAIN_BINS][COVI_CHAINS_MAX]; /* first part of each code; all parts for one that does not exist */
   uint32_t freq[COVI_CHAIN_BINS][COVI_CHAINS_MAX];
+  float value[COVI_CHAIN_BINS][COVI_CHAINS_MAX]; /* of each code */
 } covi_chains;
 
 typedef struct {
@@ -120,10 +121,10 @@ typedef struct {
    * reader's own loop. */
   int (*rice_64)(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
 
-  /** The next n codes of each chain, n a multiple of 4: code[16 i + l] is code i of chain l. Reads up to 8 bytes from
-   * where a chain's words end, and no more than 2 n + 8 from at[l] on, whatever lies there. Columns of chains that are
-   * not in use are left undefined. */
-  void (*chains)(covi_chains *chains, int n, uint8_t *code);
+  /** The values of the next n codes of each chain, n a multiple of 4: value[16 i + l] is that of code i of chain l.
+   * Reads up to 8 bytes from where a chain's words end, and no more than 2 n + 8 from at[l] on, whatever lies there.
+   * Columns of chains that are not in use are left undefined. */
+  void (*chains)(covi_chains *chains, int n, float *value);
 
   /** sum[l][i] += block[l] * (sum of key[l][j] * bits of x[j] over j = i, i + 8, ...), modulo 2^64, for l = 0, 1. */
   void (*hash)(const float *x, int64_t n, const uint64_t *const key[2], const uint64_t block[2],

@@ -277,25 +277,17 @@ COVI_AVX2 static inline __m256i of_code(const __m256i number[4], const __m256i r
   return choose(choose(number[0], number[1], reached[1]), choose(number[2], number[3], reached[3]), reached[2]);
 }
 
-/* The codes themselves, a byte each: as many of the masks as are set, which are -1 then. */
-COVI_AVX2 static inline void store_codes(const __m256i reached[4], uint8_t code[LANES]) {
-  __m256i sum = _mm256_add_epi32(_mm256_add_epi32(reached[1], reached[2]), reached[3]);
-  __m256i bytes = _mm256_shuffle_epi8(_mm256_sub_epi32(_mm256_setzero_si256(), sum), _mm256_set1_epi32(0x0C080400));
-  uint32_t low = (uint32_t)_mm256_extract_epi32(bytes, 0), high = (uint32_t)_mm256_extract_epi32(bytes, 4);
-  memcpy(code, &low, sizeof low);
-  memcpy(code + 4, &high, sizeof high);
-}
-
 /* Eight of the chains, from chain `first` on: what width_plain.c does, four codes between looks at the bytes: a code
  * takes one word at most. */
-COVI_AVX2 static inline void eight_chains(covi_chains *c, int first, int n, uint8_t *code) {
+COVI_AVX2 static inline void eight_chains(covi_chains *c, int first, int n, float *value) {
   const __m256i all_parts = _mm256_set1_epi32((1 << COVI_CODE_BITS) - 1), word = _mm256_set1_epi32(0xFFFF);
   const uint8_t **at = c->at + first;
-  __m256i before[4], start[4], freq[4], reached[4], low, high, x = load_eight(c->state + first);
+  __m256i before[4], start[4], freq[4], entry[4], reached[4], low, high, x = load_eight(c->state + first);
   for (int b = 0; b < COVI_CHAIN_BINS; b++) {
     start[b] = load_eight(c->start[b] + first);
     before[b] = _mm256_sub_epi32(start[b], _mm256_set1_epi32(1));
     freq[b] = load_eight(c->freq[b] + first);
+    entry[b] = load_eight(c->value[b] + first);
   }
   for (int i = 0; i < n; i += 4) {
     __m256i taken = _mm256_setzero_si256();
@@ -303,7 +295,7 @@ COVI_AVX2 static inline void eight_chains(covi_chains *c, int first, int n, uint
     for (int j = 0; j < 4; j++) {
       __m256i part = _mm256_and_si256(x, all_parts);
       for (int b = 1; b < COVI_CHAIN_BINS; b++) reached[b] = _mm256_cmpgt_epi32(part, before[b]);
-      store_codes(reached, code + (i + j) * COVI_CHAINS_MAX + first);
+      _mm256_storeu_si256((__m256i *)(value + (i + j) * COVI_CHAINS_MAX + first), of_code(entry, reached));
       x = _mm256_mullo_epi32(of_code(freq, reached), _mm256_srli_epi32(x, COVI_CODE_BITS));
       x = _mm256_add_epi32(x, _mm256_sub_epi32(part, of_code(start, reached)));
       __m256i empty = _mm256_cmpeq_epi32(_mm256_srli_epi32(x, 16), _mm256_setzero_si256());
@@ -319,9 +311,9 @@ COVI_AVX2 static inline void eight_chains(covi_chains *c, int first, int n, uint
   _mm256_storeu_si256((__m256i *)(c->state + first), x);
 }
 
-COVI_AVX2 static void avx2_chains(covi_chains *c, int n, uint8_t *code) {
+COVI_AVX2 static void avx2_chains(covi_chains *c, int n, float *value) {
   covi_chains_rest(c);
-  for (int first = 0; first < c->n; first += LANES) eight_chains(c, first, n, code);
+  for (int first = 0; first < c->n; first += LANES) eight_chains(c, first, n, value);
 }
 
 const covi_width covi_width_avx2 = {

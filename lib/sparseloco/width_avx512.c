@@ -369,15 +369,15 @@ COVI_AVX512 static inline __m512i of_code(const __m512i number[4], const __mmask
 }
 
 /* What width_plain.c does, four codes between looks at the bytes: a code takes one word at most. */
-COVI_AVX512 static void avx512_chains(covi_chains *c, int n, uint8_t *code) {
+COVI_AVX512 static void avx512_chains(covi_chains *c, int n, float *value) {
   const __m512i all_parts = _mm512_set1_epi32((1 << COVI_CODE_BITS) - 1), word = _mm512_set1_epi32(0xFFFF);
   const __m512i least = _mm512_set1_epi32((int)COVI_RANS_START), one = _mm512_set1_epi32(1);
   covi_chains_rest(c);
-  __m512i start[4], freq[4], number[4], low, high, x = _mm512_loadu_si512(c->state);
+  __m512i start[4], freq[4], entry[4], low, high, x = _mm512_loadu_si512(c->state);
   for (int b = 0; b < COVI_CHAIN_BINS; b++) {
     start[b] = _mm512_loadu_si512(c->start[b]);
     freq[b] = _mm512_loadu_si512(c->freq[b]);
-    number[b] = _mm512_set1_epi32(b);
+    entry[b] = _mm512_loadu_si512(c->value[b]);
   }
   for (int i = 0; i < n; i += 4) {
     __m512i taken = _mm512_setzero_si512();
@@ -386,7 +386,7 @@ COVI_AVX512 static void avx512_chains(covi_chains *c, int n, uint8_t *code) {
       __mmask16 reached[4];
       __m512i part = _mm512_and_si512(x, all_parts);
       for (int b = 1; b < COVI_CHAIN_BINS; b++) reached[b] = _mm512_cmpge_epu32_mask(part, start[b]);
-      _mm_storeu_si128((__m128i *)(code + (i + j) * COVI_CHAINS_MAX), _mm512_cvtepi32_epi8(of_code(number, reached)));
+      _mm512_storeu_si512(value + (i + j) * COVI_CHAINS_MAX, of_code(entry, reached));
       x = _mm512_mullo_epi32(of_code(freq, reached), _mm512_srli_epi32(x, COVI_CODE_BITS));
       x = _mm512_add_epi32(x, _mm512_sub_epi32(part, of_code(start, reached)));
       __mmask16 empty = _mm512_cmplt_epu32_mask(x, least);

@@ -136,16 +136,16 @@ static uint32_t plain_step(const covi_step *s) {
   return largest;
 }
 
-static void plain_chains(covi_chains *c, int n, uint8_t *code) {
+static void plain_chains(covi_chains *c, int n, float *value) {
   for (int l = 0; l < c->n; l++) {
     uint32_t x = c->state[l];
     const uint8_t *at = c->at[l];
     for (int i = 0; i < n; i++) {
       uint32_t part = covi_rans_part(x, COVI_CODE_BITS);
-      int b = (part >= c->start[1][l]) + (part >= c->start[2][l]) + (part >= c->start[3][l]);
-      code[i * COVI_CHAINS_MAX + l] = (uint8_t)b;
+      int code = (part >= c->start[1][l]) + (part >= c->start[2][l]) + (part >= c->start[3][l]);
+      value[i * COVI_CHAINS_MAX + l] = c->value[code][l];
       covi_rans_words words = {.at = at, .end = at + 2};
-      x = covi_rans_pass(x, c->start[b][l], c->freq[b][l], COVI_CODE_BITS, &words);
+      x = covi_rans_pass(x, c->start[code][l], c->freq[code][l], COVI_CODE_BITS, &words);
       at = words.at;
     }
     c->state[l] = x;
