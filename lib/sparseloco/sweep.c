@@ -125,7 +125,7 @@ static void subtract_chunk(const sweep_pass *p, int t, int64_t kept, float *e, c
   }
 }
 
-/* Ask for the lines of a chunk's entries while an earlier chunk is written. */
+/* Ask for the lines of a chunk's entries while the two before it are written. */
 static void fetch_chunk(const covi_sweep *s, int t, int64_t kept, const float *e) {
   const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
   uint32_t reciprocal = ((1u << 20) + (uint32_t)gt->w - 1) / (uint32_t)gt->w;
@@ -142,7 +142,7 @@ static uint32_t subtract_bands(const void *context, int slot, int t, int64_t fir
   (void)slot;
   for (int64_t c = first * gt->X; c < end * gt->X; c++) {
     int64_t kept = s->shard->part[t].kept + c * gt->k;
-    if (c + 1 < end * gt->X) fetch_chunk(s, t, kept + gt->k, e + cov_grid_elem(gt, c + 1, 0));
+    if (c + 2 < end * gt->X) fetch_chunk(s, t, kept + 2 * gt->k, e + cov_grid_elem(gt, c + 2, 0));
     subtract_chunk(p, t, kept, e + cov_grid_elem(gt, c, 0), table);
   }
   return 0;
