@@ -123,13 +123,15 @@ cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {
   double deadline = cov_clock_s() + farewell_s;
   while (gw->commit && !cov_commit_settled(gw->commit) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
   COV_TRY(say_final(gw));
-  while (gw->store_next < gw->n_remote) cov_gateway_store_some(gw);
+  while (gw->store_next < gw->n_remote) COV_TRY(cov_gateway_store_some(gw));
   deadline = cov_clock_s() + patience_s(gw);
   while (!all_final(gw) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
   cov_status st = compare_final(gw);
   char why[512];
   snprintf(why, sizeof why, "%s", cov_error_text());
-  if (st == COV_OK) COV_TRY(cov_ledger_append_close(gw->ledger, gw->outer->hash, reason));
+  /* Where no round was to be done (run.stop_after), it ends as it did before. */
+  bool closes = st == COV_OK && !cov_ledger_closed(gw->ledger);
+  if (closes) COV_TRY(cov_ledger_append_close(gw->ledger, gw->outer->hash, reason));
   COV_TRY(part(gw)); /* also if ours is the odd one: the others may still ask for its tensors */
   if (st != COV_OK) return COV_FAIL(st, "%s", why);
   gw->app->lost_peers = count_lost(gw, true);

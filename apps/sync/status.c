@@ -104,7 +104,7 @@ cov_status cov_status_round(cov_status_writer *w, cov_gateway *gw, const cov_tra
 
 cov_status cov_status_end(cov_status_writer *w, cov_gateway *gw, bool stopped, const char *no_checkpoint) {
   char reason[COV_STATE_REASON_BYTES];
-  int64_t done = gw->round + 1, all = gw->app->cfg.run.rounds;
+  int64_t done = gw->round + 1, all = gw->app->cfg.run.rounds, stop_after = gw->app->cfg.run.stop_after;
   if (*no_checkpoint) {
     snprintf(
         reason, sizeof reason,
@@ -113,7 +113,11 @@ cov_status cov_status_end(cov_status_writer *w, cov_gateway *gw, bool stopped, c
         done, all, no_checkpoint);
   } else if (!stopped) {
     snprintf(reason, sizeof reason, "all %" PRId64 " rounds are done", all);
-  } else if (done == gw->app->cfg.run.stop_after) {
+  } else if (stop_after > 0 && done > stop_after) {
+    snprintf(reason, sizeof reason,
+             "%" PRId64 " of %" PRId64 " rounds are done, more than run.stop_after=%" PRId64 " asks for", done, all,
+             stop_after);
+  } else if (done == stop_after) {
     snprintf(reason, sizeof reason, "stopped by run.stop_after after round %" PRId64 " of %" PRId64, done, all);
   } else {
     snprintf(reason, sizeof reason, "stopped on request after round %" PRId64 " of %" PRId64, done, all);

@@ -65,8 +65,9 @@ static const char *in_run(const char *name) {
 }
 
 static int log_says(const char *text) {
-  char command[900];
-  snprintf(command, sizeof command, "cat '%s.log' '%s'/logs/*.log | grep -q -- '%s'", run.dir, run.dir, text);
+  char command[1200];
+  snprintf(command, sizeof command, "cat '%s.log' '%s'/logs/*.log '%s/STATE' | grep -q -- '%s'", run.dir, run.dir,
+           run.dir, text);
   return system(command) == 0;
 }
 
@@ -109,6 +110,9 @@ static void another_number_of_sync_ranks_goes_on(void **state) {
   (void)state;
   launch("ranks", (const char *const[]){"run.stop_after=2", "run.sync_ranks=3", NULL}, "stopped");
   launch("ranks", (const char *const[]){"run.stop_after=4", NULL}, "stopped");
+  launch("ranks", (const char *const[]){"run.stop_after=4", NULL}, "stopped"); /* nothing to do */
+  launch("ranks", (const char *const[]){"run.stop_after=3", NULL}, "stopped");
+  assert_true(log_says("4 of 6 rounds are done, more than run.stop_after=3 asks for"));
   launch("ranks", (const char *const[]){"run.sync_ranks=2", NULL}, "done");
   check_end();
 }
