@@ -214,13 +214,6 @@ static uint32_t step_momentum(const covi_step *s, float *velocity, float mu) {
   return largest;
 }
 
-/* Ask for rows [from, to) of the chunk that begins `ahead` elements from this one, while this one is decoded. */
-static void fetch_rows(const covi_step *s, int64_t ahead, int from, int to) {
-  for (int r = from; r < to; r++) {
-    for (int i = 0; i < s->w; i += 16) __builtin_prefetch(s->theta + ahead + r * s->row_elems + i, 0, 2);
-  }
-}
-
 /* Read the next chunk of each of the bands, the one with number x of the tile, of the payloads that can be read side by
  * side. */
 static void read_groups(outer_slot *w, int bands, int x, int k) {
@@ -241,13 +234,12 @@ static void read_groups(outer_slot *w, int bands, int x, int k) {
 
 /* Sums of the chunk in band j, payload after payload; they are means afterwards, unless the divisor is the same
  * everywhere. */
-static void sum_all(outer_slot *w, int j, int x, const covi_step *step, int64_t ahead, int k) {
+static void sum_all(outer_slot *w, int j, int x, const covi_step *step, int k) {
   int n_set = w->sweep->n_set;
   w->n_shared = 0;
   for (int i = 0; i < n_set; i++) {
     const outer_group *group = &w->group[i / GROUP];
     int l = i % GROUP, m = n_set - (i - l) < GROUP ? n_set - (i - l) : GROUP, c = j * m + l;
-    fetch_rows(step, ahead, step->h * i / n_set, step->h * (i + 1) / n_set);
     if (group->chains.n == 0) {
       sum_payload(w, i, j, k);
       continue;
@@ -259,8 +251,8 @@ static void sum_all(outer_slot *w, int j, int x, const covi_step *step, int64_t 
   if (w->mean.divisor == 0) divide_shared(w, step->h * step->w);
 }
 
-/* Chunk x of band b. `ahead`: elements from it to the chunk that is stepped after it. */
-static uint32_t step_chunk(outer_slot *w, int t, const outer_place *at, int64_t ahead, covi_leaf *leaf) {
+/* Chunk x of band b. `next`: elements from it to the chunk that is stepped after it. */
+static uint32_t step_chunk(outer_slot *w, int t, const outer_place *at, int64_t next, covi_leaf *leaf) {
   const covi_outer_sweep *s = w->sweep;
   const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
   int64_t elem = at->band * gt->band_elems + at->x * gt->w;
@@ -273,8 +265,9 @@ static uint32_t step_chunk(outer_slot *w, int t, const outer_place *at, int64_t 
                           .sum = w->sum,
                           .count = w->count,
                           .mean = w->mean,
-                          .leaf = s->leaves ? leaf : NULL};
-  sum_all(w, at->j, (int)(at->x % TILE), &step, ahead, gt->k);
+                          .leaf = s->leaves ? leaf : NULL,
+                          .next = next};
+  sum_all(w, at->j, (int)(at->x % TILE), &step, gt->k);
   return at->velocity ? step_momentum(&step, at->velocity + elem, s->params->momentum) : w->width->step(&step);
 }
 
@@ -294,11 +287,11 @@ static uint32_t step_together(outer_slot *w, int t, outer_place at, int bands) {
     for (at.j = 0; at.j < bands; at.j++) {
       at.band = first + at.j;
       for (at.x = tile; at.x < tile + n; at.x++) {
-        int64_t ahead = gt->w;
-        if (at.x + 1 == tile + n && at.j + 1 < bands) ahead = gt->band_elems - (n - 1) * gt->w;
-        else if (at.x + 1 == tile + n && tile + n < gt->X) ahead = gt->w - (bands - 1) * gt->band_elems;
-        else if (at.x + 1 == tile + n) ahead = gt->band_elems - at.x * gt->w;
-        uint32_t m = step_chunk(w, t, &at, ahead, &leaf[at.j]);
+        int64_t next = gt->w;
+        if (at.x + 1 == tile + n && at.j + 1 < bands) next = gt->band_elems - (n - 1) * gt->w;
+        else if (at.x + 1 == tile + n && tile + n < gt->X) next = gt->w - (bands - 1) * gt->band_elems;
+        else if (at.x + 1 == tile + n) next = gt->band_elems - at.x * gt->w;
+        uint32_t m = step_chunk(w, t, &at, next, &leaf[at.j]);
         if (m > largest) largest = m;
       }
     }

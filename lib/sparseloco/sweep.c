@@ -84,8 +84,6 @@ static uint32_t select_bands(const void *context, int slot, int t, int64_t first
                         .w = gt->w,
                         .n_chunks = n,
                         .beta = s->beta};
-      if (x + n < X) tile.next = (int64_t)n * gt->w;
-      else if (y + 1 < Y) tile.next = gt->band_elems - x * gt->w;
       for (int c = 0; c < n; c++) {
         uint32_t own = s->floor[s->chunk_first[t] + chunk + c];
         candidates[c].floor = gt->k == gt->chunk_elems ? 0 : own > 0 ? own : guess;

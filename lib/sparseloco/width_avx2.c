@@ -95,6 +95,7 @@ COVI_AVX2 static inline __m256i feedback_row(const float *theta, const float *th
   const __m256i below = below_floor(c->floor);
   uint64_t keep = 0;
   for (int i = 0; i < w; i += LANES) {
+    if (i % COVI_LINE_ELEMS == 0) covi_fetch_tile(theta + i, theta_end + i, feedback + i);
     __m256i lanes = lanes_of(w - i);
     unsigned inside = (unsigned)_mm256_movemask_ps(_mm256_castsi256_ps(lanes));
     __m256 delta = _mm256_sub_ps(_mm256_maskload_ps(theta + i, lanes), _mm256_maskload_ps(theta_end + i, lanes));
@@ -115,6 +116,7 @@ COVI_AVX2 static inline __m256i feedback_row_64(const float *theta, const float 
   const __m256i below = below_floor(c->floor);
   uint64_t keep = 0;
   for (int i = 0; i < 64; i += LANES) {
+    if (i % COVI_LINE_ELEMS == 0) covi_fetch_tile(theta + i, theta_end + i, feedback + i);
     __m256 delta = _mm256_sub_ps(_mm256_loadu_ps(theta + i), _mm256_loadu_ps(theta_end + i));
     __m256 decayed = _mm256_mul_ps(beta, _mm256_loadu_ps(feedback + i));
     __m256 e = _mm256_add_ps(decayed, delta);
@@ -132,7 +134,6 @@ COVI_AVX2 static uint32_t avx2_feedback(const covi_tile *t, covi_candidates *can
   __m256i largest = _mm256_setzero_si256();
   for (int c = 0; c < t->n_chunks; c++) candidates[c].n = 0;
   for (int r = 0; r < t->h; r++) {
-    covi_tile_fetch(t, r + COVI_TILE_AHEAD_ROWS);
     for (int c = 0; c < t->n_chunks; c++) {
       int64_t at = r * t->row_elems + (int64_t)c * t->w;
       if (t->w == 64)
@@ -226,6 +227,7 @@ COVI_AVX2 static uint32_t avx2_step(const covi_step *s) {
     const float *theta = s->theta + r * s->row_elems;
     float *out = s->out + r * s->row_elems, *sum = s->sum + r * s->w;
     for (int i = 0; i < s->w; i += LANES) {
+      if (i % COVI_LINE_ELEMS == 0) covi_fetch(theta + i, s->next);
       __m256 x = _mm256_loadu_ps(theta + i);
       largest = _mm256_max_epi32(largest, magnitude_of(x));
       _mm256_storeu_ps(out + i, step_eight(x, sum + i, alpha, s->mean.divisor));

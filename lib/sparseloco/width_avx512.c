@@ -63,6 +63,7 @@ COVI_AVX512 static inline __m512i feedback_row(const float *theta, const float *
   const __m512i floor = _mm512_set1_epi32((int)c->floor);
   int n = c->n;
   for (int i = 0; i < w; i += LANES) {
+    covi_fetch_tile(theta + i, theta_end + i, feedback + i);
     __mmask16 lanes = lanes_of(w - i);
     __m512 delta = _mm512_sub_ps(_mm512_maskz_loadu_ps(lanes, theta + i), _mm512_maskz_loadu_ps(lanes, theta_end + i));
     __m512 decayed = _mm512_mul_ps(beta, _mm512_maskz_loadu_ps(lanes, feedback + i));
@@ -83,6 +84,7 @@ COVI_AVX512 static inline __m512i feedback_row_64(const float *theta, const floa
   const __m512i floor = _mm512_set1_epi32((int)c->floor);
   int n = c->n;
   for (int i = 0; i < 4; i++) {
+    covi_fetch_tile(theta + i * LANES, theta_end + i * LANES, feedback + i * LANES);
     __m512 delta = _mm512_sub_ps(_mm512_loadu_ps(theta + i * LANES), _mm512_loadu_ps(theta_end + i * LANES));
     __m512 decayed = _mm512_mul_ps(beta, _mm512_loadu_ps(feedback + i * LANES));
     __m512 e = _mm512_add_ps(decayed, delta);
@@ -101,7 +103,6 @@ COVI_AVX512 static uint32_t avx512_feedback(const covi_tile *t, covi_candidates 
   __m512i largest = _mm512_setzero_si512();
   for (int c = 0; c < t->n_chunks; c++) candidates[c].n = 0;
   for (int r = 0; r < t->h; r++) {
-    covi_tile_fetch(t, r + COVI_TILE_AHEAD_ROWS);
     for (int c = 0; c < t->n_chunks; c++) {
       int64_t at = r * t->row_elems + (int64_t)c * t->w;
       if (t->w == 64)
@@ -313,6 +314,7 @@ COVI_AVX512 static inline uint32_t step_64(const covi_step *s, int hashed) {
     const uint64_t *key0 = hashed ? leaf.pair_key[0] + at : NULL, *key1 = hashed ? leaf.pair_key[1] + at : NULL;
     __m512i part[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
     for (int i = 0; i < 64; i += LANES) {
+      covi_fetch(theta + i, c.next);
       __m512 x = _mm512_loadu_ps(theta + i);
       largest = _mm512_max_epu32(largest, magnitude_of(x));
       x = step_sixteen(x, c.sum + r * 64 + i, 0xFFFF, alpha, c.mean.divisor);
@@ -337,6 +339,7 @@ COVI_AVX512 static uint32_t avx512_step(const covi_step *s) {
     float *out = s->out + r * s->row_elems;
     for (int i = 0; i < s->w; i += LANES) {
       __mmask16 lanes = lanes_of(s->w - i);
+      covi_fetch(theta + i, s->next);
       __m512 x = _mm512_maskz_loadu_ps(lanes, theta + i);
       largest = _mm512_max_epu32(largest, magnitude_of(x));
       x = step_sixteen(x, s->sum + r * s->w + i, lanes, alpha, s->mean.divisor);

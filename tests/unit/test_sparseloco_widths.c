@@ -87,7 +87,6 @@ static void sweeps_agree(void **state) {
                           .theta_end = end,
                           .feedback = e,
                           .row_elems = STRIDE,
-                          .next = v == 0 ? 0 : 5,
                           .h = shapes[s][0],
                           .w = shapes[s][1],
                           .n_chunks = shapes[s][2],
@@ -259,7 +258,8 @@ static void steps_agree(void **state) {
                             .sum = sum[0],
                             .count = count[0],
                             .mean = {.alpha = s % 3 == 2 ? -0.7f : 0.7f, .divisor = divisor},
-                            .leaf = divisor == 1 ? NULL : &leaf[0]};
+                            .leaf = divisor == 1 ? NULL : &leaf[0],
+                            .next = divisor * 1000003};
           memset(out, 0xEE, SPAN * sizeof *out);
           memset(want, 0xEE, SPAN * sizeof *want);
           uint32_t want_largest = covi_width_plain.step(&step);
