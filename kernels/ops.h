@@ -131,8 +131,10 @@ typedef struct {
 const cov_ops *cov_ops_ref(void);
 /** The fast CPU table; chooses vector width at run time. */
 const cov_ops *cov_ops_cpu(void);
-/** NULL if cov_ops_cpu runs in `dtype` here, at a speed worth having; else the reason, as part of a message. */
+/** NULL if cov_ops_cpu runs in `dtype` here; else the reason, as part of a message. */
 const char *cov_ops_cpu_refuses(cov_dtype dtype);
+/** NULL if it runs in `dtype` here and that is faster than f32 (or is f32); else the reason, likewise. */
+const char *cov_ops_cpu_avoids(cov_dtype dtype);
 /** What matrix products of cov_ops_cpu run on: "oneDNN 2.6.0", "BLAS (OpenBLAS …)", "plain loops". */
 const char *cov_ops_cpu_matmul_name(void);
 

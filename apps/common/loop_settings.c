@@ -70,15 +70,19 @@ const cov_ops *cov_backend_ops(const cov_config *c) {
 
 cov_status cov_train_dtype(const cov_config *c, cov_dtype *dtype, const char **why) {
   const int is_ref = c->train.backend == COV_CFG_BACKEND_REF; /* the oracle: bf16 only by name */
-  const char *reason = is_ref ? NULL : cov_ops_cpu_refuses(COV_BF16);
   *dtype = COV_F32;
   if (why) *why = NULL;
   if (c->train.dtype == COV_CFG_DTYPE_FP32) return COV_OK;
-  if (c->train.dtype == COV_CFG_DTYPE_BF16 && reason) {
-    return COV_FAIL(COV_EUSAGE, "train.dtype=bf16: %s; leave it at auto, or set fp32", reason);
+  if (c->train.dtype == COV_CFG_DTYPE_BF16) {
+    const char *refusal = is_ref ? NULL : cov_ops_cpu_refuses(COV_BF16);
+    if (refusal) return COV_FAIL(COV_EUSAGE, "train.dtype=bf16: %s; leave it at auto, or set fp32", refusal);
+    *dtype = COV_BF16;
+    return COV_OK;
   }
-  if (c->train.dtype == COV_CFG_DTYPE_AUTO && why) *why = reason;
-  if (!reason && !(c->train.dtype == COV_CFG_DTYPE_AUTO && is_ref)) *dtype = COV_BF16;
+  if (is_ref) return COV_OK;
+  const char *reason = cov_ops_cpu_avoids(COV_BF16);
+  if (why) *why = reason;
+  if (!reason) *dtype = COV_BF16;
   return COV_OK;
 }
 

@@ -18,6 +18,10 @@ static inline const covi_typed_loops *covi_typed(cov_dtype dtype) {
   return covi_loops_get()->typed[dtype];
 }
 
+/** Why bf16 is slower than f32 on a processor that has it, or NULL. AVX512-BF16 alone: an instruction in two cycles on
+ *  Intel's cores, half the products of f32 (docs/performance.md), one in each cycle on AMD's, twice those of f32. */
+const char *covi_bf16_avoided(int has_amx, int is_intel);
+
 int covi_cpu_matmul(const cov_place *p, int ta, int tb, int64_t m, int64_t n, int64_t k, float alpha, const void *a,
                     int64_t lda, const void *b, int64_t ldb, float beta, void *c, int64_t ldc);
 int64_t covi_cpu_linear_bytes(const cov_place *p, cov_linear_use use, int64_t n, int64_t k);

@@ -242,10 +242,17 @@ int covi_job_run(covi_job *j, const void *a, const void *b, void *c, void *scrat
   return 0;
 }
 
+/* Each set is written as a bit mask that contains those it extends. */
+static int has(dnnl_cpu_isa_t isa) {
+  return ((unsigned)dnnl_get_effective_cpu_isa() & (unsigned)isa) == (unsigned)isa;
+}
+
 int covi_onednn_has_bf16(void) {
-  /* Each set is written as a bit mask that contains those it extends. */
-  const unsigned want = (unsigned)dnnl_cpu_isa_avx512_core_bf16;
-  return ((unsigned)dnnl_get_effective_cpu_isa() & want) == want;
+  return has(dnnl_cpu_isa_avx512_core_bf16);
+}
+
+int covi_onednn_has_amx(void) {
+  return has(dnnl_cpu_isa_avx512_core_amx);
 }
 #else
 typedef int covi_no_onednn; /* a translation unit is not empty */

@@ -43,5 +43,7 @@ int covi_job_run(covi_job *job, const void *a, const void *b, void *c, void *scr
 /** 1 if the library multiplies bf16 here with instructions made for it, rather than by emulation, which is slower than
  *  f32: AVX512-BF16 or AMX, and no ONEDNN_MAX_CPU_ISA that forbids them. */
 int covi_onednn_has_bf16(void);
+/** 1 if that is with AMX. */
+int covi_onednn_has_amx(void);
 
 #endif

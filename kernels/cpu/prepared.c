@@ -10,6 +10,12 @@ static int sizes_ok(const cov_place *p, int64_t R, int64_t n, int64_t k) {
   return covi_place_ok(p) && R >= 0 && n >= 1 && k >= 1;
 }
 
+const char *covi_bf16_avoided(int has_amx, int is_intel) {
+  if (has_amx || !is_intel) return NULL;
+  return "this processor multiplies bf16 slower than fp32 without AMX, which the system hides or the processor lacks "
+         "(train.dtype=bf16 takes it all the same)";
+}
+
 #if defined(COVENANT_HAVE_ONEDNN)
 
 /* The matrix that a use multiplies by, B[rows, cols], is W^T for y = x W^T and W for dx = dy W. */
@@ -149,6 +155,16 @@ const char *cov_ops_cpu_refuses(cov_dtype dtype) {
   return "this processor has neither AVX512-BF16 nor AMX (or ONEDNN_MAX_CPU_ISA hides them)";
 }
 
+const char *cov_ops_cpu_avoids(cov_dtype dtype) {
+  const char *why = cov_ops_cpu_refuses(dtype);
+  if (why || dtype == COV_F32) return why;
+  int is_intel = 0;
+#if defined(__x86_64__) || defined(__i386__)
+  is_intel = __builtin_cpu_is("intel") != 0;
+#endif
+  return covi_bf16_avoided(covi_onednn_has_amx(), is_intel);
+}
+
 #else
 
 int64_t covi_cpu_linear_bytes(const cov_place *p, cov_linear_use use, int64_t n, int64_t k) {
@@ -191,5 +207,9 @@ int64_t covi_cpu_linear_scratch_bytes(const cov_place *p, cov_dtype y_dtype, int
 
 const char *cov_ops_cpu_refuses(cov_dtype dtype) {
   return dtype == COV_F32 ? NULL : "this build has no oneDNN, which multiplies bf16 here";
+}
+
+const char *cov_ops_cpu_avoids(cov_dtype dtype) {
+  return cov_ops_cpu_refuses(dtype);
 }
 #endif

@@ -112,7 +112,7 @@ static const cov_option options[] = {
 
  CHOICE(train.dtype, dtype_choices,        "auto",        I,
       "Numbers of the forward and backward pass; weights, moments and losses are fp32 in any case. auto: bf16 where the "
-      "processor multiplies it (AVX512-BF16, AMX), else fp32.", NULL),
+      "processor multiplies it faster (AMX, or AVX512-BF16 on a processor not of Intel), else fp32.", NULL),
  CHOICE(train.backend, backend_choices,    "cpu",         0,
       "Implementation of the operations; ref is the slow oracle of the tests.", NULL),
  CHOICE(train.gather, gather_choices,      "shared",      0,

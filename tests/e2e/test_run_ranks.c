@@ -117,7 +117,7 @@ static void train_here(const model *m, int64_t round, float *moments[2]) {
   cov_inner *inner;
   cov_inner_report report;
   const size_t bytes = (size_t)m->params.span * sizeof(float);
-  p.dtype = cov_ops_cpu_refuses(COV_BF16) ? COV_F32 : COV_BF16; /* auto */
+  p.dtype = cov_ops_cpu_avoids(COV_BF16) ? COV_F32 : COV_BF16; /* auto */
   cov_schedule_default(&p.schedule);
   p.schedule.base = 0.003;
   p.schedule.warmup_steps = 4;

@@ -96,7 +96,7 @@ static void close_peer(peer *p) {
 static cov_inner *expected_inner(const peer *p, int rounds) {
   cov_inner_params e = {
       .peer = 0, .inner_steps = H, .batch_seqs = BATCH, .micro_batch_seqs = MICRO, .threads = 1, .clip_norm = 0.5};
-  e.dtype = cov_ops_cpu_refuses(COV_BF16) ? COV_F32 : COV_BF16; /* auto */
+  e.dtype = cov_ops_cpu_avoids(COV_BF16) ? COV_F32 : COV_BF16; /* auto */
   cov_schedule_default(&e.schedule);
   e.schedule.base = 0.01;
   e.schedule.warmup_steps = 2;

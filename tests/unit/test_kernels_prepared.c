@@ -1,6 +1,7 @@
 /* covenant-test: timeout=120
  * Linear maps with prepared weights: both tables against the reference's f32 products of the same (rounded) operands,
  * in each dtype that this processor runs. */
+#include "cpu/cpu.h"
 #include "kernels_check.h"
 
 static const cov_ops *tested; /* the table under test */
@@ -241,10 +242,21 @@ static void test_refusals(void **state) {
   }
 }
 
+/* Left to itself a run takes bf16 where that is faster, which is not wherever there are instructions for it. */
+static void test_what_is_avoided(void **state) {
+  (void)state;
+  assert_null(covi_bf16_avoided(1, 1));
+  assert_null(covi_bf16_avoided(1, 0));
+  assert_null(covi_bf16_avoided(0, 0));
+  assert_non_null(strstr(covi_bf16_avoided(0, 1), "without AMX"));
+  assert_null(cov_ops_cpu_avoids(COV_F32));
+  if (cov_ops_cpu_refuses(COV_BF16)) assert_string_equal(cov_ops_cpu_avoids(COV_BF16), cov_ops_cpu_refuses(COV_BF16));
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(test_ref),         cmocka_unit_test(test_f32),      cmocka_unit_test(test_bf16),
-      cmocka_unit_test(test_many_shapes), cmocka_unit_test(test_refusals),
+      cmocka_unit_test(test_many_shapes), cmocka_unit_test(test_refusals), cmocka_unit_test(test_what_is_avoided),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
