@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "report/state.h"
 
 bool cov_status_speaks(const cov_gateway *gw) {
   return gw->ledger && cov_ledger_head_get(gw->ledger)->members[0].peer == (int32_t)gw->app->peer;
@@ -48,6 +49,8 @@ static cov_status speak(cov_status_writer *w, const cov_gateway *gw, const cov_m
     COV_TRY(cov_path(path, sizeof path, "%s/metrics.csv", gw->app->cfg.run.dir));
     COV_TRY(cov_metrics_open(path, &w->metrics));
     COV_TRY(cov_metrics_cut(w->metrics, row->round)); /* rows of rounds that are done again after a resume */
+    /* Who spoke before may have failed and written that down; the run goes on. */
+    COV_TRY(cov_state_write(gw->app->cfg.run.dir, COV_RUN_RUNNING, "training"));
   }
   COV_TRY(cov_metrics_write(w->metrics, row));
   print_line(w, gw, row, eval);

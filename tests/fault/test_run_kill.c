@@ -198,6 +198,23 @@ static void a_flipped_bit_stops_its_peer(void **state) {
   assert_int_equal(test_run_count(&run, "error: "), 1);
 }
 
+/* It writes down that it failed, and why; then the run is the others'. */
+static void the_run_goes_on_when_its_speaker_fails(void **state) {
+  (void)state;
+  int64_t round = 2;
+  test_run_start(&run, "speaker", endless_run);
+  assert_true(test_run_reach(&run, round));
+  flip_a_bit_of_theta(0);
+  while (test_run_metric(&run, -1, "peers_in") > 3 && round < 200) assert_true(test_run_reach(&run, ++round));
+  assert_true(test_run_metric(&run, -1, "peers_in") == 3);
+  assert_string_equal(test_run_state(&run), "running");
+  assert_int_equal(kill(run.launch, SIGINT), 0);
+  assert_int_equal(test_run_wait(&run), 0);
+  assert_string_equal(test_run_state(&run), "stopped");
+  assert_string_equal(test_run_final_hash(&run, 1), test_run_final_hash(&run, 2));
+  assert_string_equal(test_run_final_hash(&run, 1), test_run_final_hash(&run, 3));
+}
+
 static void ctrl_c_ends_at_a_round_boundary(void **state) {
   (void)state;
   test_run_start(&run, "stop", endless_run);
@@ -218,6 +235,7 @@ int main(void) {
       cmocka_unit_test(the_other_of_two_sync_ranks_dies),
       cmocka_unit_test(the_proposer_dies),
       cmocka_unit_test(a_flipped_bit_stops_its_peer),
+      cmocka_unit_test(the_run_goes_on_when_its_speaker_fails),
       cmocka_unit_test(ctrl_c_ends_at_a_round_boundary),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);
