@@ -1,6 +1,7 @@
 #include "sync/rounds.h"
 
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -27,8 +28,9 @@ typedef struct {
   cov_round_times times;
   int64_t start; /* round that the run begins or goes on with */
   bool is_gateway;
-  bool ahead;    /* training is in a round whose predecessor is still being exchanged (sync.delay) */
-  bool stopping; /* all peers have agreed to stop; the round in training is the last */
+  atomic_bool speaks; /* for the run, as of the last round; the watchdog's thread reads it */
+  bool ahead;         /* training is in a round whose predecessor is still being exchanged (sync.delay) */
+  bool stopping;      /* all peers have agreed to stop; the round in training is the last */
   /* Payloads of the round; owned, but for the gateway's, which are its slots'. */
   cov_payload_bytes set[COV_LEDGER_MAX_MEMBERS + 1], rejected;
 } sync_rank;
@@ -38,9 +40,24 @@ static cov_status keep_links(void *arg) {
   return s->is_gateway ? cov_gateway_progress(&s->gateway) : COV_OK;
 }
 
-/* In the watchdog's thread, before it ends this process. */
-static void take_leave(void *arg, const char *reason) {
-  cov_gateway_ask_to_leave(arg, reason);
+/* Before there is a ledger, and members, the first peer. */
+static void look_who_speaks(sync_rank *s) {
+  bool mine = s->gateway.ledger ? cov_status_speaks(&s->gateway) : s->app->peer == 0;
+  atomic_store(&s->speaks, s->is_gateway && mine);
+}
+
+static void write_failed(const sync_rank *s, cov_status st, const char *cause) {
+  char reason[COV_STATE_REASON_BYTES];
+  snprintf(reason, sizeof reason, "%s: %s", cov_status_name(st), cause);
+  (void)cov_state_write(s->app->cfg.run.dir, COV_RUN_FAILED, reason); /* the log has it too */
+}
+
+/* A member of this peer has ended, and this process will: in the watchdog's thread. The peer that speaks for the run
+ * writes down why, if that was an error; of one that was killed launch knows more. Then the other peers hear it. */
+static void take_leave(void *arg, cov_status st, const char *reason) {
+  sync_rank *s = arg;
+  if (st != COV_ECOMM && atomic_load(&s->speaks)) write_failed(s, st, reason);
+  cov_gateway_ask_to_leave(&s->gateway, reason);
 }
 
 static cov_status open_segment(sync_rank *s) {
@@ -58,7 +75,7 @@ static cov_status open_segment(sync_rank *s) {
                                 .shard = (int)app->shard,
                                 .member_timeout_s = app->cfg.run.member_timeout,
                                 .before_exit = s->is_gateway ? take_leave : NULL,
-                                .arg = &s->gateway};
+                                .arg = s};
   COV_TRY(cov_member_join(s->segment, &me, &s->member));
   return cov_member_wait_all(s->member, &app->wait_start);
 }
@@ -99,6 +116,7 @@ static cov_status open_rank(sync_rank *s) {
   cov_status st = COV_OK;
   if (s->is_gateway) st = cov_gateway_open(s->app, &s->outer, &s->gateway);
   if (s->is_gateway && s->app->refused) cov_segment_refuse(s->segment, st);
+  look_who_speaks(s);
   COV_TRY(cov_agree(s->app->comms.sync, st, &s->app->wait_start));
   if (s->is_gateway && cov_status_speaks(&s->gateway)) {
     COV_TRY(cov_state_write(cfg->run.dir, COV_RUN_RUNNING, "training"));
@@ -316,6 +334,7 @@ static cov_status run_round(sync_rank *s, int64_t t, int *more) {
   COV_TRY(encode(s, t, &train));
   COV_TRY(go_ahead(s, t));
   COV_TRY(step(s, t, more));
+  look_who_speaks(s);
   return s->is_gateway ? cov_status_round(&s->writer, &s->gateway, &train, &s->times) : COV_OK;
 }
 
@@ -386,12 +405,9 @@ static void await_evaluation(const sync_rank *s) {
 }
 
 /* The peer that speaks for the run writes down why it failed; whoever speaks after it writes its own end. */
-static void write_failure(const sync_rank *s, cov_status st, const char *cause) {
-  char reason[COV_STATE_REASON_BYTES];
-  bool alone = !s->gateway.ledger && s->app->peer == 0;
-  if (!s->is_gateway || !(alone || cov_status_speaks(&s->gateway))) return;
-  snprintf(reason, sizeof reason, "%s: %s", cov_status_name(st), cause);
-  (void)cov_state_write(s->app->cfg.run.dir, COV_RUN_FAILED, reason); /* the log has it too */
+static void write_failure(sync_rank *s, cov_status st, const char *cause) {
+  look_who_speaks(s);
+  if (atomic_load(&s->speaks)) write_failed(s, st, cause);
 }
 
 /* First the user, then STATE, then the processes of this peer and the other peers. */
@@ -415,6 +431,7 @@ cov_status cov_rounds_run(cov_app *app) {
   s = p;
   s->app = app;
   s->is_gateway = app->shard == 0;
+  look_who_speaks(s);
   cov_status st = run(s);
   char cause[1024] = "";
   if (st != COV_OK) {

@@ -63,6 +63,7 @@ static int is_observer(const cov_member *m, int slot) {
 typedef struct {
   cov_member *m;
   int log; /* this process says it on the terminal, the others only note it */
+  cov_status status;
   char reason[400];
   atomic_int said;
 } last_words;
@@ -74,7 +75,7 @@ static void *say_last_words(void *arg) {
   } else {
     cov_log_note(COV_LOG_ERROR, "%s", w->reason);
   }
-  if (w->m->params.before_exit) w->m->params.before_exit(w->m->params.arg, w->reason);
+  if (w->m->params.before_exit) w->m->params.before_exit(w->m->params.arg, w->status, w->reason);
   atomic_store(&w->said, 1);
   return NULL;
 }
@@ -123,7 +124,11 @@ static void end_peer(cov_member *m, int slot, int silent, double now) {
   int victim = words.log ? slot : (int)none - 1;
   if (victim < 0 || victim >= m->n) victim = slot;
   describe_end(m, victim, silent && victim == slot, words.reason, sizeof words.reason);
-  if (atomic_load(&m->slots[victim].state) == COV_MEMBER_FAILED) words.log = 0; /* it has said so itself */
+  words.status = COV_ECOMM;
+  if (atomic_load(&m->slots[victim].state) == COV_MEMBER_FAILED) { /* it has said so itself */
+    words.log = 0;
+    words.status = (cov_status)atomic_load(&m->slots[victim].status);
+  }
   kill_the_stopped(m, now);
   /* A terminal that takes no output must not keep this process alive. */
   pthread_t helper;

@@ -21,8 +21,9 @@ typedef struct {
   int shard;               /* 0 <= shard < n_members[program] of the segment */
   double member_timeout_s; /* silence that counts as death; at least 1, e.g. 30 */
   /* Called once in the watchdog thread before _exit, e.g. to let the main thread take leave of other peers. May be
-   * NULL. Keep it short: the process ends 5 s later even if it does not return. `reason` is the logged line. */
-  void (*before_exit)(void *arg, const char *reason);
+   * NULL. Keep it short: the process ends 5 s later even if it does not return. `reason` is the logged line, `status`
+   * what the member failed with, COV_ECOMM if it died. */
+  void (*before_exit)(void *arg, cov_status status, const char *reason);
   void *arg;
 } cov_member_params;
 

@@ -215,6 +215,18 @@ static void the_run_goes_on_when_its_speaker_fails(void **state) {
   assert_string_equal(test_run_final_hash(&run, 1), test_run_final_hash(&run, 3));
 }
 
+/* Both peers train themselves into numbers that are none. The cause is in STATE and in the exit code, which a scheduler
+ * takes for what it is: not to be tried again. */
+static void a_run_that_diverges_ends_with_its_cause(void **state) {
+  (void)state;
+  test_run_start(&run, "diverge",
+                 (const char *const[]){"run.peers=2", "train.lr=100", "train.warmup_steps=0", "model.init_embed_std=1",
+                                       "train.weight_decay=1", "run.rounds=200", NULL});
+  assert_int_equal(test_run_wait(&run), cov_status_exit_code(COV_ENUMERIC));
+  assert_string_equal(test_run_state(&run), "failed");
+  assert_int_equal(test_run_lines(&run, "STATE", "COV_ENUMERIC: peer ", "ends as a whole: train 0 (pid "), 1);
+}
+
 static void ctrl_c_ends_at_a_round_boundary(void **state) {
   (void)state;
   test_run_start(&run, "stop", endless_run);
@@ -236,6 +248,7 @@ int main(void) {
       cmocka_unit_test(the_proposer_dies),
       cmocka_unit_test(a_flipped_bit_stops_its_peer),
       cmocka_unit_test(the_run_goes_on_when_its_speaker_fails),
+      cmocka_unit_test(a_run_that_diverges_ends_with_its_cause),
       cmocka_unit_test(ctrl_c_ends_at_a_round_boundary),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);

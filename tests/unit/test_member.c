@@ -29,10 +29,10 @@ typedef struct {
   pid_t pid[N];
 } peer;
 
-static void write_ended(void *arg, const char *reason) {
+static void write_ended(void *arg, cov_status status, const char *reason) {
   FILE *f = fopen(arg, "a");
   if (!f) return;
-  fprintf(f, "%s\n", reason);
+  fprintf(f, "%s: %s\n", cov_status_name(status), reason);
   fclose(f);
 }
 
@@ -136,6 +136,7 @@ static void a_killed_member_ends_the_peer(void **state) {
   assert_int_equal(count_in(p.log, line), 1);
   assert_int_equal(count_in(p.log, "\n"), 1); /* one line, from one of them */
   assert_int_equal(count_in(p.ended, line), 2);
+  assert_int_equal(count_in(p.ended, "COV_ECOMM: "), 2);
   cov_segment_destroy(&p.segment);
 }
 
@@ -182,6 +183,7 @@ static void a_failed_member_ends_the_peer(void **state) {
   assert_int_equal(count_in(p.log, "\n"), 1); /* its own line is the only one */
   assert_int_equal(count_in(p.ended, "train 1 (pid "), 2);
   assert_int_equal(count_in(p.ended, "failed (a loss, norm or weight is not finite)"), 2);
+  assert_int_equal(count_in(p.ended, "COV_ENUMERIC: "), 2);
   cov_segment_destroy(&p.segment);
 }
 
