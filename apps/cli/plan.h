@@ -38,7 +38,7 @@ typedef struct {
   double uplink, downlink; /* bit/s of a peer; 0: no times of the exchange */
   double relay;            /* bit/s of a relay, each way; 0: more than anybody asks of it */
   double rtt_s;
-  double outer_per_s; /* parameters a second that one sync rank encodes, and applies */
+  double outer_per_s; /* parameters a second that a thread of a sync rank encodes, and applies */
 } plan_rates;
 
 typedef struct {

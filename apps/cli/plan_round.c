@@ -64,7 +64,8 @@ static void set_times(const cov_need_of *of, const plan_rates *rates, plan_round
   const cov_config *c = of->cfg;
   const double steps = (double)c->sync.inner_steps, ranks = (double)c->run.ranks_per_peer;
   r->compute_s = steps * (r->step_flop + r->recomputed_flop) / (rates->flops * ranks);
-  r->encode_s = r->apply_s = (double)of->params->elems / (rates->outer_per_s * (double)c->run.sync_ranks);
+  r->encode_s = r->apply_s =
+      (double)of->params->elems / (rates->outer_per_s * (double)(c->run.sync_ranks * c->sync.threads));
   const double outer = r->encode_s + r->exchange_s + r->apply_s;
   r->round_s = c->sync.delay > 0 ? fmax(r->compute_s, outer) : r->compute_s + outer;
   r->utilisation = r->compute_s / r->round_s;
