@@ -151,9 +151,10 @@ void cov_gateway_leave(cov_gateway *gw, cov_status st, const char *why) {
   (void)cov_carrier_close(&gw->carrier, leave_s); /* who does not hear it finds out by exchange.link_timeout */
 }
 
-void cov_gateway_ask_to_leave(cov_gateway *gw, const char *why) {
+void cov_gateway_ask_to_leave(cov_gateway *gw, cov_status st, const char *why) {
   cov_farewell *f = &gw->farewell;
   double deadline = cov_clock_s() + ask_s;
+  f->status = st;
   snprintf(f->why, sizeof f->why, "%s", why);
   atomic_store(&f->asked, 1);
   while (!atomic_load(&f->done) && cov_clock_s() < deadline) cov_sleep_s(0.002);
@@ -163,7 +164,7 @@ void cov_gateway_ask_to_leave(cov_gateway *gw, const char *why) {
 static cov_status leave_if_asked(cov_gateway *gw) {
   cov_farewell *f = &gw->farewell;
   if (!atomic_load(&f->asked) || atomic_load(&f->done)) return COV_OK;
-  cov_gateway_leave(gw, COV_ECOMM, f->why);
+  cov_gateway_leave(gw, f->status, f->why);
   atomic_store(&f->done, 1);
   cov_sleep_s(5);
   cov_status st = COV_FAIL(COV_ECOMM, "%s", f->why);

@@ -60,6 +60,7 @@ typedef struct {
 /* A process of this peer has died: the watchdog asks the main thread, which alone may use the links, to say so. */
 typedef struct {
   atomic_int asked, done;
+  cov_status status;
   char why[400];
 } cov_farewell;
 
@@ -105,7 +106,7 @@ void cov_gateway_close(cov_gateway *gateway);
 void cov_gateway_leave(cov_gateway *gateway, cov_status st, const char *why);
 /** The same from another thread, for whose main thread may wait for ever: asks the thread that uses the links, which
  *  hears it in its next turn, and waits 2 s at most. */
-void cov_gateway_ask_to_leave(cov_gateway *gateway, const char *why);
+void cov_gateway_ask_to_leave(cov_gateway *gateway, cov_status st, const char *why);
 /** Between two tests of another wait: other peers must go on hearing from us. */
 cov_status cov_gateway_progress(cov_gateway *gateway);
 

@@ -28,9 +28,9 @@ typedef struct {
   cov_round_times times;
   int64_t start; /* round that the run begins or goes on with */
   bool is_gateway;
-  atomic_bool speaks; /* for the run, as of the last round; the watchdog's thread reads it */
-  bool ahead;         /* training is in a round whose predecessor is still being exchanged (sync.delay) */
-  bool stopping;      /* all peers have agreed to stop; the round in training is the last */
+  atomic_bool watchdog_speaks; /* for the run, if a member fails; this rank's main thread has not failed itself */
+  bool ahead;                  /* training is in a round whose predecessor is still being exchanged (sync.delay) */
+  bool stopping;               /* all peers have agreed to stop; the round in training is the last */
   /* Payloads of the round; owned, but for the gateway's, which are its slots'. */
   cov_payload_bytes set[COV_LEDGER_MAX_MEMBERS + 1], rejected;
 } sync_rank;
@@ -41,23 +41,23 @@ static cov_status keep_links(void *arg) {
 }
 
 /* Before there is a ledger, and members, the first peer. */
-static void look_who_speaks(sync_rank *s) {
-  bool mine = s->gateway.ledger ? cov_status_speaks(&s->gateway) : s->app->peer == 0;
-  atomic_store(&s->speaks, s->is_gateway && mine);
+static bool speaks(const sync_rank *s) {
+  return s->is_gateway && (s->gateway.ledger ? cov_status_speaks(&s->gateway) : s->app->peer == 0);
 }
 
-static void write_failed(const sync_rank *s, cov_status st, const char *cause) {
+static void write_failure(sync_rank *s, cov_status st, const char *cause) {
   char reason[COV_STATE_REASON_BYTES];
   snprintf(reason, sizeof reason, "%s: %s", cov_status_name(st), cause);
-  (void)cov_state_write(s->app->cfg.run.dir, COV_RUN_FAILED, reason); /* the log has it too */
+  (void)cov_status_write(&s->writer, COV_RUN_FAILED, reason); /* the log has it too */
 }
 
 /* A member of this peer has ended, and this process will: in the watchdog's thread. The peer that speaks for the run
- * writes down why, if that was an error; of one that was killed launch knows more. Then the other peers hear it. */
+ * writes down why, if that was an error of its own; of one that was killed, or lost a connection, launch knows more.
+ * Then the other peers hear it: whoever speaks next writes `running` after this. */
 static void take_leave(void *arg, cov_status st, const char *reason) {
   sync_rank *s = arg;
-  if (st != COV_ECOMM && atomic_load(&s->speaks)) write_failed(s, st, reason);
-  cov_gateway_ask_to_leave(&s->gateway, reason);
+  if (st != COV_ECOMM && atomic_load(&s->watchdog_speaks)) write_failure(s, st, reason);
+  cov_gateway_ask_to_leave(&s->gateway, st, reason);
 }
 
 static cov_status open_segment(sync_rank *s) {
@@ -116,10 +116,10 @@ static cov_status open_rank(sync_rank *s) {
   cov_status st = COV_OK;
   if (s->is_gateway) st = cov_gateway_open(s->app, &s->outer, &s->gateway);
   if (s->is_gateway && s->app->refused) cov_segment_refuse(s->segment, st);
-  look_who_speaks(s);
+  atomic_store(&s->watchdog_speaks, speaks(s));
   COV_TRY(cov_agree(s->app->comms.sync, st, &s->app->wait_start));
   if (s->is_gateway && cov_status_speaks(&s->gateway)) {
-    COV_TRY(cov_state_write(cfg->run.dir, COV_RUN_RUNNING, "training"));
+    COV_TRY(cov_status_write(&s->writer, COV_RUN_RUNNING, "training"));
     cov_log_info("%" PRId64 " peers, %" PRId64
                  " parameters, at most %zu bytes a payload (%.1fx smaller than fp32), signatures %s",
                  cfg->run.peers, s->app->params.elems, s->outer.payload_bytes_max,
@@ -334,7 +334,7 @@ static cov_status run_round(sync_rank *s, int64_t t, int *more) {
   COV_TRY(encode(s, t, &train));
   COV_TRY(go_ahead(s, t));
   COV_TRY(step(s, t, more));
-  look_who_speaks(s);
+  atomic_store(&s->watchdog_speaks, speaks(s));
   return s->is_gateway ? cov_status_round(&s->writer, &s->gateway, &train, &s->times) : COV_OK;
 }
 
@@ -404,18 +404,12 @@ static void await_evaluation(const sync_rank *s) {
   while (!cov_member_observed(s->member) && cov_clock_s() < deadline) cov_sleep_s(0.005);
 }
 
-/* The peer that speaks for the run writes down why it failed; whoever speaks after it writes its own end. */
-static void write_failure(sync_rank *s, cov_status st, const char *cause) {
-  look_who_speaks(s);
-  if (atomic_load(&s->speaks)) write_failed(s, st, cause);
-}
-
 /* First the user, then STATE, then the processes of this peer and the other peers. */
 static void tell_failure(sync_rank *s, cov_status st, const char *cause) {
   cov_app *app = s->app;
   if (s->segment && cov_segment_refused(s->segment) == st) app->refused = true;
   cov_app_say(app, st);
-  write_failure(s, st, cause);
+  if (speaks(s)) write_failure(s, st, cause); /* whoever speaks after it writes its own end */
   if (app->refused) {
     if (s->is_gateway) await_evaluation(s);
     return;
@@ -431,8 +425,10 @@ cov_status cov_rounds_run(cov_app *app) {
   s = p;
   s->app = app;
   s->is_gateway = app->shard == 0;
-  look_who_speaks(s);
+  cov_status_open(&s->writer, app->cfg.run.dir);
+  atomic_store(&s->watchdog_speaks, speaks(s));
   cov_status st = run(s);
+  if (st != COV_OK) atomic_store(&s->watchdog_speaks, false); /* this thread knows the cause */
   char cause[1024] = "";
   if (st != COV_OK) {
     snprintf(cause, sizeof cause, "%s", cov_error_text()); /* what follows may fail too, and is not the cause */

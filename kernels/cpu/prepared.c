@@ -12,8 +12,8 @@ static int sizes_ok(const cov_place *p, int64_t R, int64_t n, int64_t k) {
 
 const char *covi_bf16_avoided(int has_amx, int is_intel) {
   if (has_amx || !is_intel) return NULL;
-  return "this processor multiplies bf16 slower than fp32 without AMX, which the system hides or the processor lacks "
-         "(train.dtype=bf16 takes it all the same)";
+  return "this processor multiplies bf16 slower than fp32 without AMX, which it lacks or which is hidden (by the "
+         "system or ONEDNN_MAX_CPU_ISA; train.dtype=bf16 takes it all the same)";
 }
 
 #if defined(COVENANT_HAVE_ONEDNN)

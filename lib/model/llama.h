@@ -113,7 +113,7 @@ void cov_llama_unit_of(const cov_llama_config *config, const cov_params *params,
  * place's dtype, f32 or bf16; weights come, and their gradients leave, in f32, as do norm gains, logits and losses.
  * `ops` is borrowed until destroy, `place` is copied; its scratch field is ignored (the model has its own). `params` is
  * borrowed until destroy and must be the table that cov_llama_params made from `config`. COV_EUSAGE if the model cannot
- * run in the place's dtype or space. Whether it runs fast there is for the caller to ask (cov_ops_cpu_refuses). */
+ * run in the place's dtype or space. Whether it runs fast there is for the caller to ask (cov_ops_cpu_avoids). */
 cov_status cov_llama_create(const cov_llama_config *config, const cov_params *params, const cov_llama_shape *shape,
                             const cov_ops *ops, const cov_place *place, cov_llama **model);
 /** Sets *model to NULL. */

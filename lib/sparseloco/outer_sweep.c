@@ -196,6 +196,7 @@ static uint32_t step_momentum(const covi_step *s, float *velocity, float mu) {
   uint32_t largest = 0;
   for (int i = 0; i < s->h * s->w; i++) {
     int64_t at = i / s->w * s->row_elems + i % s->w;
+    if (i % COVI_LINE_ELEMS == 0) covi_fetch(s->theta + at, s->next);
     uint32_t magnitude = cov_float_bits(s->theta[at]) & COV_MAGNITUDE_MASK;
     float mean = 0;
     if (s->count[i] > 0) mean = s->mean.divisor > 0 ? s->sum[i] / (float)s->mean.divisor : s->sum[i];

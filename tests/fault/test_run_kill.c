@@ -221,7 +221,7 @@ static void a_run_that_diverges_ends_with_its_cause(void **state) {
   (void)state;
   test_run_start(&run, "diverge",
                  (const char *const[]){"run.peers=2", "train.lr=100", "train.warmup_steps=0", "model.init_embed_std=1",
-                                       "train.weight_decay=1", "run.rounds=200", NULL});
+                                       "train.weight_decay=1", "sync.inner_steps=30", "run.rounds=200", NULL});
   assert_int_equal(test_run_wait(&run), cov_status_exit_code(COV_ENUMERIC));
   assert_string_equal(test_run_state(&run), "failed");
   assert_int_equal(test_run_lines(&run, "STATE", "COV_ENUMERIC: peer ", "ends as a whole: train 0 (pid "), 1);
