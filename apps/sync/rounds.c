@@ -48,7 +48,7 @@ static bool speaks(const sync_rank *s) {
 static void write_failure(sync_rank *s, cov_status st, const char *cause) {
   char reason[COV_STATE_REASON_BYTES];
   snprintf(reason, sizeof reason, "%s: %s", cov_status_name(st), cause);
-  (void)cov_status_write(&s->writer, COV_RUN_FAILED, reason); /* the log has it too */
+  (void)cov_state_tell(&s->writer.state, COV_RUN_FAILED, reason); /* the log has it too */
 }
 
 /* A member of this peer has ended, and this process will: in the watchdog's thread. The peer that speaks for the run
@@ -119,7 +119,7 @@ static cov_status open_rank(sync_rank *s) {
   atomic_store(&s->watchdog_speaks, speaks(s));
   COV_TRY(cov_agree(s->app->comms.sync, st, &s->app->wait_start));
   if (s->is_gateway && cov_status_speaks(&s->gateway)) {
-    COV_TRY(cov_status_write(&s->writer, COV_RUN_RUNNING, "training"));
+    COV_TRY(cov_state_tell(&s->writer.state, COV_RUN_RUNNING, "training"));
     cov_log_info("%" PRId64 " peers, %" PRId64
                  " parameters, at most %zu bytes a payload (%.1fx smaller than fp32), signatures %s",
                  cfg->run.peers, s->app->params.elems, s->outer.payload_bytes_max,
@@ -425,7 +425,7 @@ cov_status cov_rounds_run(cov_app *app) {
   s = p;
   s->app = app;
   s->is_gateway = app->shard == 0;
-  cov_status_open(&s->writer, app->cfg.run.dir);
+  cov_state_writer_open(&s->writer.state, app->cfg.run.dir);
   atomic_store(&s->watchdog_speaks, speaks(s));
   cov_status st = run(s);
   if (st != COV_OK) atomic_store(&s->watchdog_speaks, false); /* this thread knows the cause */

@@ -11,22 +11,6 @@
 #include "base/log.h"
 #include "report/state.h"
 
-void cov_status_open(cov_status_writer *w, const char *run_dir) {
-  *w = (cov_status_writer){.run_dir = run_dir};
-  pthread_mutex_init(&w->lock, NULL); /* without attributes it cannot fail */
-}
-
-cov_status cov_status_write(cov_status_writer *w, cov_run_state state, const char *reason) {
-  cov_status st = COV_OK;
-  pthread_mutex_lock(&w->lock);
-  if (!w->ended) {
-    w->ended = state != COV_RUN_RUNNING;
-    st = cov_state_write(w->run_dir, state, reason);
-  }
-  pthread_mutex_unlock(&w->lock);
-  return st;
-}
-
 bool cov_status_speaks(const cov_gateway *gw) {
   return gw->ledger && cov_ledger_head_get(gw->ledger)->members[0].peer == (int32_t)gw->app->peer;
 }
@@ -62,8 +46,8 @@ static void print_line(const cov_status_writer *w, const cov_gateway *gw, const 
 static cov_status say_that_it_runs(cov_status_writer *w) {
   cov_run_state state;
   char reason[COV_STATE_REASON_BYTES];
-  if (cov_state_read(w->run_dir, &state, reason) == COV_OK && state == COV_RUN_RUNNING) return COV_OK;
-  return cov_status_write(w, COV_RUN_RUNNING, "training");
+  if (cov_state_read(w->state.run_dir, &state, reason) == COV_OK && state == COV_RUN_RUNNING) return COV_OK;
+  return cov_state_tell(&w->state, COV_RUN_RUNNING, "training");
 }
 
 static cov_status speak(cov_status_writer *w, const cov_gateway *gw, const cov_metrics_row *row,
@@ -153,7 +137,7 @@ cov_status cov_status_end(cov_status_writer *w, cov_gateway *gw, bool stopped, c
   COV_TRY(cov_events_stop(gw->app->events, &event));
   cov_status_close(w);
   if (!cov_status_speaks(gw)) return COV_OK;
-  return cov_status_write(w, complete ? COV_RUN_DONE : COV_RUN_STOPPED, reason);
+  return cov_state_tell(&w->state, complete ? COV_RUN_DONE : COV_RUN_STOPPED, reason);
 }
 
 void cov_status_close(cov_status_writer *w) {

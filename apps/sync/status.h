@@ -1,10 +1,7 @@
 /* What a run says about itself: a row of metrics.csv, an event and a line on the console a round, and STATE. The lowest
- * member of the present epoch speaks for the run; every gateway writes its own events. All functions are Local, and
- * called from one thread but for cov_status_write. */
+ * member of the present epoch speaks for the run; every gateway writes its own events. All functions are Local. */
 #ifndef COVENANT_APPS_SYNC_STATUS_H
 #define COVENANT_APPS_SYNC_STATUS_H
-
-#include <pthread.h>
 
 #include "report/metrics.h"
 #include "report/state.h"
@@ -17,20 +14,13 @@ typedef struct {
 } cov_round_times;
 
 typedef struct {
-  const char *run_dir;  /* borrowed */
-  pthread_mutex_t lock; /* around STATE */
-  bool ended;           /* this process has written an end there */
+  cov_state_writer state;
   cov_metrics *metrics; /* opened when this peer first speaks */
   double start_s;       /* of this launch, for the ETA */
   int64_t start_round;  /* round that it began with */
   bool terminal;        /* one line that is overwritten, instead of one a round */
 } cov_status_writer;
 
-/** `run_dir` is borrowed. */
-void cov_status_open(cov_status_writer *writer, const char *run_dir);
-/** STATE, unless this process has written an end (anything but `running`) before. From any thread: the watchdog's may
- *  write how a member failed while the main thread goes on. */
-cov_status cov_status_write(cov_status_writer *writer, cov_run_state state, const char *reason);
 /** True if this peer speaks for the run. */
 bool cov_status_speaks(const cov_gateway *gateway);
 /** After the outer step of a round. */

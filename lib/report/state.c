@@ -52,3 +52,19 @@ done:
   free(text);
   return st;
 }
+
+void cov_state_writer_open(cov_state_writer *w, const char *run_dir) {
+  *w = (cov_state_writer){.run_dir = run_dir};
+  pthread_mutex_init(&w->lock, NULL); /* without attributes it cannot fail */
+}
+
+cov_status cov_state_tell(cov_state_writer *w, cov_run_state state, const char *reason) {
+  cov_status st = COV_OK;
+  pthread_mutex_lock(&w->lock);
+  if (!w->ended) {
+    st = cov_state_write(w->run_dir, state, reason);
+    w->ended = st == COV_OK && state != COV_RUN_RUNNING;
+  }
+  pthread_mutex_unlock(&w->lock);
+  return st;
+}

@@ -3,6 +3,8 @@
 #ifndef COVENANT_REPORT_STATE_H
 #define COVENANT_REPORT_STATE_H
 
+#include <pthread.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "base/status.h"
@@ -27,6 +29,18 @@ enum { COV_STATE_REASON_BYTES = 512 };
 cov_status cov_state_write(const char *run_dir, cov_run_state state, const char *reason);
 /** Read it. COV_EIO: no such file (no run was started there); COV_EDATA: not a STATE file. */
 cov_status cov_state_read(const char *run_dir, cov_run_state *state, char reason[COV_STATE_REASON_BYTES]);
+
+/* One process's hand on STATE: its main thread, and its watchdog's, which may write how a member failed while the main
+ * thread goes on. The first end that it writes (anything but `running`) stays. */
+typedef struct {
+  const char *run_dir; /* borrowed */
+  pthread_mutex_t lock;
+  bool ended;
+} cov_state_writer;
+void cov_state_writer_open(cov_state_writer *writer, const char *run_dir);
+/** cov_state_write, unless this writer has written an end before; then nothing, and COV_OK. From any thread. */
+cov_status cov_state_tell(cov_state_writer *writer, cov_run_state state, const char *reason);
+
 /** "running", "stopped", ... */
 const char *cov_state_name(cov_run_state state);
 

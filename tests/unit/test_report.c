@@ -299,6 +299,32 @@ static void state_is_written_and_read(void **state) {
   }
 }
 
+/* Of one process the first end; another process's hand is its own. */
+static void the_first_end_stays(void **state) {
+  (void)state;
+  char folder[512], reason[COV_STATE_REASON_BYTES];
+  cov_run_state s;
+  cov_state_writer first, second;
+  snprintf(folder, sizeof folder, "%s", test_folder());
+  cov_state_writer_open(&first, folder);
+  cov_state_writer_open(&second, folder);
+  assert_ok(cov_state_tell(&first, COV_RUN_RUNNING, "training"));
+  assert_ok(cov_state_tell(&first, COV_RUN_FAILED, "COV_ENUMERIC: the cause"));
+  assert_ok(cov_state_tell(&first, COV_RUN_RUNNING, "training"));
+  assert_ok(cov_state_tell(&first, COV_RUN_FAILED, "COV_ECOMM: its echo"));
+  assert_ok(cov_state_tell(&first, COV_RUN_DONE, "all rounds are done"));
+  assert_ok(cov_state_read(folder, &s, reason));
+  assert_int_equal(s, COV_RUN_FAILED);
+  assert_string_equal(reason, "COV_ENUMERIC: the cause");
+  assert_ok(cov_state_tell(&second, COV_RUN_RUNNING, "training"));
+  assert_ok(cov_state_read(folder, &s, reason));
+  assert_int_equal(s, COV_RUN_RUNNING);
+  /* What could not be written may be tried again. */
+  cov_state_writer_open(&first, "/nonexistent");
+  assert_status(cov_state_tell(&first, COV_RUN_FAILED, "cause"), COV_EIO);
+  assert_status(cov_state_tell(&first, COV_RUN_FAILED, "cause"), COV_EIO);
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(the_schema_line_comes_once),
@@ -311,6 +337,7 @@ int main(void) {
       cmocka_unit_test(other_columns_are_not_mixed),
       cmocka_unit_test(damaged_tables_are_refused),
       cmocka_unit_test(state_is_written_and_read),
+      cmocka_unit_test(the_first_end_stays),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
