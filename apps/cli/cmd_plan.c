@@ -37,8 +37,8 @@ static cov_status read_number(const char *flag, const char *text, bool (*parse)(
 
 static cov_status read_rates(planner *p) {
   plan_rates *r = &p->rates;
-  r->outer_per_s =
-      800e6; /* docs/performance.md: the slower of encoding and of applying 8 payloads, on the slower machine */
+  /* docs/performance.md: the slower of encoding and of applying 8 payloads, on the slower machine */
+  r->outer_per_s = 800e6;
   COV_TRY(
       read_number("--flops", p->flops, cov_value_float, "a number of operations a second such as 300e9", &r->flops));
   COV_TRY(read_number("--uplink", p->uplink, cov_value_rate, "a rate such as 110Mbit", &r->uplink));

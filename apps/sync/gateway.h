@@ -60,7 +60,7 @@ typedef struct {
 /* A process of this peer has died: the watchdog asks the main thread, which alone may use the links, to say so. */
 typedef struct {
   atomic_int asked, done;
-  cov_status status;
+  cov_status status; /* what it failed with; COV_ECOMM if it died */
   char why[400];
 } cov_farewell;
 

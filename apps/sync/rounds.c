@@ -428,9 +428,9 @@ cov_status cov_rounds_run(cov_app *app) {
   cov_state_writer_open(&s->writer.state, app->cfg.run.dir);
   atomic_store(&s->watchdog_speaks, speaks(s));
   cov_status st = run(s);
-  if (st != COV_OK) atomic_store(&s->watchdog_speaks, false); /* this thread knows the cause */
   char cause[1024] = "";
   if (st != COV_OK) {
+    atomic_store(&s->watchdog_speaks, false);              /* this thread knows the cause */
     snprintf(cause, sizeof cause, "%s", cov_error_text()); /* what follows may fail too, and is not the cause */
     tell_failure(s, st, cause);
   }

@@ -9,7 +9,6 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "report/state.h"
 
 bool cov_status_speaks(const cov_gateway *gw) {
   return gw->ledger && cov_ledger_head_get(gw->ledger)->members[0].peer == (int32_t)gw->app->peer;
