@@ -49,13 +49,13 @@ static cov_status open_rounds(bench_rounds *r) {
   r->step.threads = (int)cfg->train.threads; /* a bench has one number of threads */
   COV_TRY(cov_grid_create(params, (int)cfg->sync.chunk, set.topk, &r->grid));
   COV_TRY(cov_shard_create(&r->grid, 0, 1, &r->shard));
-  const cov_encoder_params encoder = {.quant = r->quant,
-                                      .beta = set.beta,
-                                      .index_coder = set.index_coder,
-                                      .theta_layout = COV_LAYOUT_SPAN,
-                                      .feedback_layout = COV_LAYOUT_SPAN,
-                                      .threads = r->step.threads};
-  COV_TRY(cov_encoder_create(&r->shard, &encoder, &r->encoder));
+  r->encoding = (cov_encoder_params){.quant = r->quant,
+                                     .beta = set.beta,
+                                     .index_coder = set.index_coder,
+                                     .theta_layout = COV_LAYOUT_SPAN,
+                                     .feedback_layout = COV_LAYOUT_SPAN,
+                                     .threads = r->step.threads};
+  COV_TRY(cov_encoder_create(&r->shard, &r->encoding, &r->encoder));
   cov_params_digest(params, r->params_digest);
   r->payload_bytes_max = cov_payload_bytes_max(&r->grid, &r->quant);
   COV_TRY(take(COV_MEM_PAYLOAD, cov_piece_bytes_max(&r->shard, &r->quant), &r->piece));
@@ -87,8 +87,14 @@ void bench_rounds_close(bench_rounds *r) {
 
 /* ---- the parts of a round ---- */
 
-cov_status bench_rounds_encode(bench_rounds *r, int peer, const float *theta, const float *end, float *feedback,
-                               uint8_t *payload, size_t *bytes) {
+cov_status bench_rounds_encoder(const bench_rounds *r, cov_encoder **encoder) {
+  cov_encoder_params params = r->encoding;
+  params.owes = 1;
+  return cov_encoder_create(&r->shard, &params, encoder);
+}
+
+cov_status bench_rounds_encode(bench_rounds *r, cov_encoder *encoder, int peer, const float *theta, const float *end,
+                               float *feedback, uint8_t *payload, size_t *bytes) {
   const cov_config *cfg = &r->q->cfg;
   cov_payload_head head = {.peer = (uint32_t)peer,
                            .round = (uint64_t)r->last,
@@ -96,9 +102,9 @@ cov_status bench_rounds_encode(bench_rounds *r, int peer, const float *theta, co
                            .tokens = (uint64_t)(cfg->sync.inner_steps * cfg->data.batch_seqs * cfg->model.seq_len),
                            .strategy = r->strategy};
   memcpy(head.params_digest, r->params_digest, sizeof head.params_digest);
-  COV_TRY(cov_encoder_encode(r->encoder, theta, end, feedback, NULL));
+  COV_TRY(cov_encoder_encode(encoder, theta, end, feedback, NULL));
   size_t piece_bytes;
-  COV_TRY(cov_encoder_piece(r->encoder, r->piece, &piece_bytes));
+  COV_TRY(cov_encoder_piece(encoder, r->piece, &piece_bytes));
   return cov_payload_write(&r->grid, &r->quant, &head, 1, r->piece, piece_bytes, payload, bytes);
 }
 
@@ -166,7 +172,8 @@ static cov_status encode_peers(bench_rounds *r, int last) {
   for (int i = 0; i < r->peers && st == COV_OK; i++) {
     bench_peer *p = &r->peer[i];
     if (last) memcpy(spare, p->feedback, bytes);
-    st = bench_rounds_encode(r, i, r->theta, p->end, last ? spare : p->feedback, p->payload, &p->payload_bytes);
+    st = bench_rounds_encode(r, r->encoder, i, r->theta, p->end, last ? spare : p->feedback, p->payload,
+                             &p->payload_bytes);
   }
   cov_mem_free(spare);
   return st;

@@ -26,10 +26,11 @@ typedef struct {
   cov_quant_params quant;
   uint16_t strategy;     /* cov_strategy_id */
   cov_outer_params step; /* without velocity */
-  cov_encoder *encoder;
-  float *theta;     /* [params.span] owned: at the start of the last round */
-  float *velocity;  /* [shard.elems] owned: of the outer step; NULL without momentum */
-  bench_peer *peer; /* [peers] owned */
+  cov_encoder_params encoding;
+  cov_encoder *encoder; /* of all peers in turn */
+  float *theta;         /* [params.span] owned: at the start of the last round */
+  float *velocity;      /* [shard.elems] owned: of the outer step; NULL without momentum */
+  bench_peer *peer;     /* [peers] owned */
   int peers;
   int64_t last;      /* number of the last round */
   double train_loss; /* of the last round, nats a token, mean over the peers */
@@ -45,9 +46,11 @@ typedef struct {
 cov_status bench_rounds_run(const bench_request *q, const bench_model *model, bench_rounds *rounds);
 void bench_rounds_close(bench_rounds *rounds);
 
+/** An encoder as the rounds have one, but with `owes` (encoder.h), as a run has it. */
+cov_status bench_rounds_encoder(const bench_rounds *rounds, cov_encoder **encoder);
 /** From two ends of a round to the bytes of a payload: encode, piece, payload. `feedback` moves. */
-cov_status bench_rounds_encode(bench_rounds *rounds, int peer, const float *theta, const float *end, float *feedback,
-                               uint8_t *payload, size_t *bytes);
+cov_status bench_rounds_encode(bench_rounds *rounds, cov_encoder *encoder, int peer, const float *theta,
+                               const float *end, float *feedback, uint8_t *payload, size_t *bytes);
 /** Check the payloads of all peers as a receiver does: views[peers], to be closed also after a failure. */
 cov_status bench_rounds_check(const bench_rounds *rounds, cov_payload_view *views);
 /** Outer step of all peers' payloads on theta and velocity (NULL without momentum), in place, and its state hash. */

@@ -96,6 +96,7 @@ cov_status cov_outer_create(const cov_app *app, cov_segment *segment, const cov_
                                      .index_coder = set.index_coder,
                                      .theta_layout = outer->demo ? COV_LAYOUT_SHARD : COV_LAYOUT_SPAN,
                                      .feedback_layout = COV_LAYOUT_SHARD,
+                                     .owes = 1,
                                      .threads = (int)cfg->sync.threads};
   COV_TRY(cov_encoder_create(&outer->part, &params, &outer->encoder));
   outer->payload_bytes_max = cov_payload_bytes_max(&outer->grid, &outer->quant);
@@ -332,6 +333,15 @@ cov_status cov_outer_share(cov_outer *outer, int *n, cov_payload_bytes *set, cov
   return COV_OK;
 }
 
+static cov_status settle(void *arg) {
+  cov_encoder_settle(arg);
+  return COV_OK;
+}
+
+cov_status cov_outer_settle(cov_outer *outer) {
+  return beside_links(outer, settle, outer->encoder);
+}
+
 typedef struct {
   cov_outer *outer;
   const cov_payload_view *payload;
@@ -358,6 +368,7 @@ cov_status cov_outer_finish(cov_outer *outer, const cov_payload_view *const *vie
   if (outer->shard == 0) cov_segment_theta_unlock(outer->segment, round);
   if (rejected) {
     refused_part back = {outer, rejected};
+    COV_TRY(cov_outer_settle(outer));
     COV_TRY(beside_links(outer, give_back, &back));
   }
   return hash_state(outer);

@@ -6,6 +6,7 @@
  *   cov_outer_keep      the same while the outer step is still to come: theta and what this peer did itself
  *   cov_outer_share     the agreed payloads from the gateway to all sync ranks of the peer
  *   cov_outer_finish    apply, give back, hash
+ *   cov_outer_settle    before a checkpoint reads the error feedback
  *
  * All are Collective over the peer's sync ranks; a failure on one is a failure on all. The gateway computes in a thread
  * of its own and looks after its links meanwhile (comm/beside.h). */
@@ -43,7 +44,7 @@ typedef struct {
   cov_encoder *encoder;
   cov_outer_params step;
   cov_demo *demo;  /* owned; NULL with any other strategy */
-  float *feedback; /* error feedback of the own bands, COV_LAYOUT_SHARD */
+  float *feedback; /* error feedback of the own bands, COV_LAYOUT_SHARD; the encoder may owe it what was sent */
   float *velocity; /* outer momentum, likewise; NULL if the strategy keeps none */
   uint16_t strategy;
   bool keeps_errors;        /* what is not sent comes back in the next round (beta > 0) */
@@ -87,5 +88,7 @@ cov_status cov_outer_share(cov_outer *outer, int *n, cov_payload_bytes *set, cov
  *  `round`: number of rounds done after this. */
 cov_status cov_outer_finish(cov_outer *outer, const cov_payload_view *const *views, int n,
                             const cov_payload_view *rejected, int64_t round);
+/** What the last round sent is off the error feedback: it may be read, as long as no round is encoded. Local. */
+cov_status cov_outer_settle(cov_outer *outer);
 
 #endif

@@ -70,6 +70,7 @@ cov_status cov_outer_load(cov_outer *outer, const char *folder, int64_t round,
   if (outer->shard == 0) cov_segment_theta_lock(outer->segment);
   COV_TRY(cov_coll_barrier(outer->comm, &outer->how));
   COV_TRY(cov_agree(outer->comm, read_own(outer, folder), &outer->how));
+  cov_encoder_forget(outer->encoder);
   if (outer->shard == 0) cov_segment_theta_unlock(outer->segment, round);
   COV_TRY(cov_outer_hash(outer));
   if (memcmp(outer->hash, state_hash, COV_STATE_HASH_BYTES) == 0) return COV_OK;

@@ -134,8 +134,7 @@ static cov_status begin_saving(sync_rank *s, int64_t round, bool always) {
   cov_status st = cov_saving_look(&s->saving);
   if (st == COV_OK && s->is_gateway) cov_saving_due(&s->saving, round, always);
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how)); /* the others read the save word behind this */
-  cov_saving_begin(&s->saving, round);
-  return COV_OK;
+  return cov_saving_begin(&s->saving, round);
 }
 
 /* Before error feedback or theta change: what is being saved must be in the file. */

@@ -100,10 +100,11 @@ static void fill_meta(const cov_saving *s, int64_t round, cov_ckpt_meta *m) {
   memcpy(m->ledger_hash, cov_ledger_head_get(s->gateway->ledger)->last_hash, sizeof m->ledger_hash);
 }
 
-void cov_saving_begin(cov_saving *s, int64_t round) {
+cov_status cov_saving_begin(cov_saving *s, int64_t round) {
   char file[COV_CKPT_NAME_BYTES];
   cov_saver_commit commit = {0};
-  if (cov_segment_save(s->outer->segment) != round || round <= s->saved) return;
+  if (cov_segment_save(s->outer->segment) != round || round <= s->saved) return COV_OK;
+  COV_TRY(cov_outer_settle(s->outer));
   cov_ckpt_file_name("sync", s->outer->shard, s->outer->shards, file);
   if (s->gateway) {
     commit = (cov_saver_commit){.files = (const char(*)[COV_CKPT_NAME_BYTES])s->files,
@@ -126,6 +127,7 @@ void cov_saving_begin(cov_saving *s, int64_t round) {
                              .commit = s->gateway ? &commit : NULL};
   if (st == COV_OK) st = cov_saver_start(s->saver, &job);
   if (st != COV_OK) tell_failure(s, round, cov_error_text());
+  return COV_OK;
 }
 
 static cov_status tell_success(cov_saving *s, const cov_saver_result *r) {

@@ -14,7 +14,7 @@ struct cov_encoder {
   cov_encoder_params params;
   const cov_quantiser *quantiser;
   uint16_t *index;        /* [n_kept] */
-  float *value;           /* [n_kept] before quantisation */
+  float *value;           /* [n_kept] before quantisation; in the next select what is left of them */
   uint8_t *code;          /* [n_kept]; unused without a quantiser */
   float *table;           /* [n * bins] */
   int64_t *count;         /* [n * bins] entries a code, all shards */
@@ -23,6 +23,7 @@ struct cov_encoder {
   int64_t *words;         /* [(threads + 1) * n_words]: for the reductions, and behind them one block a thread */
   int64_t *chunk_first;   /* [n] own chunks of all tensors before this one */
   covi_sweep sweep;       /* its arrays are owned, or the ones above */
+  int owing;              /* sweep.feedback still holds what the last encode sent */
 };
 
 static size_t most_words(const cov_encoder *e) {
@@ -36,7 +37,7 @@ static cov_status create_sweep(cov_encoder *e, int threads) {
   const cov_shard *shard = e->shard;
   size_t n = (size_t)shard->grid->n;
   int64_t n_chunks = 0;
-  void *candidates, *floors;
+  void *candidates, *floors, *owed;
   e->chunk_first = calloc(n + 1, sizeof *e->chunk_first);
   uint32_t *largest = calloc((size_t)threads * n + 1, sizeof *largest);
   e->sweep = (covi_sweep){.shard = shard,
@@ -61,6 +62,9 @@ static cov_status create_sweep(cov_encoder *e, int threads) {
   COV_TRY(cov_mem_array(COV_SPACE_HOST, COV_MEM_SCRATCH, (size_t)threads * (size_t)e->sweep.tile_chunks,
                         sizeof(covi_candidates), &candidates));
   e->sweep.candidates = candidates;
+  COV_TRY(cov_mem_array(COV_SPACE_HOST, COV_MEM_SCRATCH, (size_t)threads * (size_t)e->sweep.tile_chunks,
+                        sizeof(covi_owed), &owed));
+  e->sweep.owed = owed;
   return COV_OK;
 }
 
@@ -110,6 +114,7 @@ void cov_encoder_destroy(cov_encoder **encoder) {
   free(e->sweep.largest);
   cov_mem_free(e->sweep.floor);
   cov_mem_free(e->sweep.candidates);
+  cov_mem_free(e->sweep.owed);
   free(e);
   *encoder = NULL;
 }
@@ -136,9 +141,16 @@ static cov_status judge_magnitudes(const cov_encoder *e) {
   return COV_OK;
 }
 
+static covi_sent sent_of(const cov_encoder *e) {
+  return (covi_sent){
+      .table = e->table, .code = e->code, .bins = e->params.quant.id == COV_QUANT_NONE ? 0 : e->params.quant.bins};
+}
+
 static cov_status pass_select(cov_encoder *e, const cov_reducer *reducer) {
   const cov_grid *grid = e->shard->grid;
-  covi_sweep_select(&e->sweep, e->words);
+  const covi_sent sent = sent_of(e);
+  covi_sweep_select(&e->sweep, e->owing ? &sent : NULL, e->words);
+  e->owing = 0;
   COV_TRY(reduce_words(reducer, e->words, (size_t)grid->n, COV_REDUCE_MAX));
   COV_TRY(judge_magnitudes(e));
   for (int t = 0; t < grid->n; t++)
@@ -227,10 +239,19 @@ static cov_status take_values(cov_encoder *e, const cov_reducer *reducer) {
 
 static cov_status encode(cov_encoder *e, const cov_reducer *reducer) {
   cov_status st = take_values(e, reducer);
-  if (st == COV_OK)
-    covi_sweep_subtract(&e->sweep, e->table, e->params.quant.id == COV_QUANT_NONE ? 0 : e->params.quant.bins, e->code);
+  if (st == COV_OK) e->owing = 1;
   else covi_sweep_undo(&e->sweep);
   return st;
+}
+
+void cov_encoder_settle(cov_encoder *encoder) {
+  const covi_sent sent = sent_of(encoder);
+  if (encoder->owing) covi_sweep_subtract(&encoder->sweep, &sent);
+  encoder->owing = 0;
+}
+
+void cov_encoder_forget(cov_encoder *encoder) {
+  encoder->owing = 0;
 }
 
 cov_status cov_encoder_encode(cov_encoder *encoder, const float *theta, const float *theta_end, float *feedback,
@@ -238,6 +259,8 @@ cov_status cov_encoder_encode(cov_encoder *encoder, const float *theta, const fl
   if (!reducer && encoder->shard->G > 1)
     return COV_FAIL(COV_EBUG, "shard %d of %d encodes without a reduction over the shards", encoder->shard->g,
                     encoder->shard->G);
+  if (encoder->owing && encoder->sweep.feedback != feedback)
+    return COV_FAIL(COV_EBUG, "the error feedback of the last encode is not settled, and this one brings another");
   encoder->sweep.theta = theta;
   encoder->sweep.theta_end = theta_end;
   encoder->sweep.feedback = feedback;
@@ -245,6 +268,7 @@ cov_status cov_encoder_encode(cov_encoder *encoder, const float *theta, const fl
   cov_float_env_enter(&env);
   cov_status st = encode(encoder, reducer);
   cov_float_env_leave(&env);
+  if (!encoder->params.owes) cov_encoder_settle(encoder);
   return st;
 }
 

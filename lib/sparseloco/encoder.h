@@ -34,6 +34,7 @@ typedef struct {
   cov_layout feedback_layout;
   int threads;                 /* of this shard, 1 .. COV_THREADS_MAX; 0: 1. No result depends on it */
   cov_index_coder index_coder; /* 0: COV_INDEX_RICE */
+  int owes;                    /* e <- e - decoded may wait: for the next encode, or for cov_encoder_settle */
 } cov_encoder_params;
 
 /** Buffers for one shard: 7 bytes a kept value (indices, values, codes). `shard` is borrowed and must outlive the
@@ -43,6 +44,10 @@ cov_status cov_encoder_create(const cov_shard *shard, const cov_encoder_params *
 void cov_encoder_destroy(cov_encoder **encoder);
 
 /** One round: e <- beta * e + (theta - theta_end), keep the top-k, quantise, e <- e - decoded.
+ *  With params.owes the last step is left to the next encode, which does it on its way through e: a seventh of the time
+ *  less, since nothing comes from memory twice. Until then, or until cov_encoder_settle, `feedback` holds at the kept
+ *  entries what they were before; it must stay where it is (COV_EBUG if the next encode brings another one), and
+ *  nobody else may read or write it.
  *  Collective over the shards of the peer through `reducer` (NULL: there is only this shard; then G must be 1).
  *  theta, theta_end: read only; feedback: own bands are updated in one sweep that also reads theta and theta_end.
  *  COV_ENUMERIC on every shard, naming a tensor, if a difference or a sum is not finite on any of them, or one is
@@ -50,6 +55,12 @@ void cov_encoder_destroy(cov_encoder **encoder);
  * it was: exact up to the rounding of two fp32 operations, and finite (docs/numerics.md, 2). */
 cov_status cov_encoder_encode(cov_encoder *encoder, const float *theta, const float *theta_end, float *feedback,
                               const cov_reducer *reducer);
+
+/** e <- e - decoded of the last encode, unless that has been done. Afterwards `feedback` is what it would be without
+ *  params.owes, bit for bit. Local. */
+void cov_encoder_settle(cov_encoder *encoder);
+/** `feedback` has been written anew, from a checkpoint say: nothing is owed to it any more. Local. */
+void cov_encoder_forget(cov_encoder *encoder);
 
 /** Statistics of tensor t in the last encode; the same on every shard. */
 const cov_quant_stats *cov_encoder_stats(const cov_encoder *encoder, int t);

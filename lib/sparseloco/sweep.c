@@ -12,10 +12,7 @@ typedef struct {
   const covi_width *width;
   /** Treat bands first .. end-1 of tensor t, counted from the first own one; returns the largest magnitude bits. */
   uint32_t (*bands)(const void *pass, int slot, int t, int64_t first, int64_t end);
-  /* of subtract */
-  const float *table;
-  const uint8_t *code;
-  int bins;
+  const covi_sent *sent; /* what is to be taken off e; NULL: nothing */
 } sweep_pass;
 
 /* Each thread takes its share of every tensor. */
@@ -46,6 +43,31 @@ static void run_pass(const covi_sweep *s, sweep_pass *p, int64_t *largest) {
   }
 }
 
+/* ---- what was sent ---- */
+
+static inline uint32_t reciprocal_of(int w) {
+  return ((1u << 20) + (uint32_t)w - 1) / (uint32_t)w;
+}
+
+/* i / w as a product: exact for i < 4096, w <= 64, because the error of the reciprocal, below w / 2^20 of a row, times
+ * i stays below one in w. */
+static inline int row_of(uint32_t i, uint32_t reciprocal) {
+  return (int)(((uint64_t)i * reciprocal) >> 20);
+}
+
+/* Where in-chunk index i of a chunk with rows of w lies, from the chunk's first element. */
+static inline int64_t place_of(uint32_t i, uint32_t reciprocal, int w, int64_t row_elems) {
+  int64_t row = row_of(i, reciprocal);
+  return row * row_elems + ((int64_t)i - row * w);
+}
+
+/* What is left of entry j (own kept entries of tensor t). */
+static inline float rest_of(const sweep_pass *p, int t, int64_t j) {
+  const covi_sent *sent = p->sent;
+  const float value = p->sweep->value[j];
+  return value - (sent->bins > 0 ? sent->table[(int64_t)t * sent->bins + sent->code[j]] : value);
+}
+
 /* ---- select ---- */
 
 /* The exact top-k of chunk c (own chunks of tensor t) out of its candidates. `e` is its first element. */
@@ -53,12 +75,34 @@ static void finish_chunk(const sweep_pass *p, int t, int64_t c, const float *e, 
   const covi_sweep *s = p->sweep;
   const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
   int64_t at = s->shard->part[t].kept + c * gt->k;
-  /* The guess was too high: half a binade lower, then one, then two ... With 0 everything is a candidate. */
-  for (uint32_t step = 1u << 22; candidates->n < gt->k; step *= 2) {
+  /* The guess was too high: a quarter of a binade lower, then half of one, one ... With 0 everything is a candidate. */
+  for (uint32_t step = 1u << 21; candidates->n < gt->k; step *= 2) {
     candidates->floor = candidates->floor > step ? candidates->floor - step : 0;
     p->width->collect(e, gt->X * gt->w, gt->h, gt->w, candidates);
   }
   s->floor[s->chunk_first[t] + c] = p->width->pick(candidates, gt->w, gt->k, s->index + at, s->value + at);
+}
+
+/* What is owed to a chunk whose entries begin at `kept`: the values become what is left of them, so that they need no
+ * memory of their own. The lines of the chunk `ahead` entries further are asked for. */
+static void owe(const sweep_pass *p, int t, int64_t kept, int64_t ahead, covi_owed *owed) {
+  const covi_sweep *s = p->sweep;
+  const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
+  const uint32_t reciprocal = reciprocal_of(gt->w);
+  const uint16_t *index = s->index + kept;
+  float *value = s->value + kept;
+  memset(owed->row, 0, sizeof owed->row);
+  for (int j = 0; j < gt->k; j++) {
+    int row = row_of(index[j], reciprocal);
+    owed->row[row] |= (uint64_t)1 << (index[j] - row * gt->w);
+  }
+  for (int j = 0; j < gt->k; j++) value[j] = rest_of(p, t, kept + j);
+  owed->rest = value;
+  for (int j = 0; j < gt->k; j += COVI_LINE_ELEMS) {
+    __builtin_prefetch(value + ahead + j);
+    __builtin_prefetch(index + ahead + j);
+    __builtin_prefetch(p->sent->code + kept + ahead + j);
+  }
 }
 
 /* Tiles of a band from left to right. Where a band is one short row, a tile is some bands: memory goes on just so. */
@@ -67,6 +111,8 @@ static uint32_t select_bands(const void *context, int slot, int t, int64_t first
   const covi_sweep *s = p->sweep;
   const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
   covi_candidates *candidates = s->candidates + slot * s->tile_chunks;
+  covi_owed *owed = s->owed + slot * s->tile_chunks;
+  const int64_t kept = s->shard->part[t].kept;
   int64_t theta_at = cov_shard_offset(s->shard, s->theta_layout, t);
   float *e = s->feedback + cov_shard_offset(s->shard, s->feedback_layout, t);
   int one_row = gt->X == 1 && gt->h == 1;
@@ -83,11 +129,13 @@ static uint32_t select_bands(const void *context, int slot, int t, int64_t first
                         .h = gt->h,
                         .w = gt->w,
                         .n_chunks = n,
-                        .beta = s->beta};
+                        .beta = s->beta,
+                        .owed = p->sent ? owed : NULL};
       for (int c = 0; c < n; c++) {
         uint32_t own = s->floor[s->chunk_first[t] + chunk + c];
         candidates[c].floor = gt->k == gt->chunk_elems ? 0 : own > 0 ? own : guess;
       }
+      for (int c = 0; p->sent && c < n; c++) owe(p, t, kept + (chunk + c) * gt->k, n * gt->k, &owed[c]);
       uint32_t m = p->width->feedback(&tile, candidates);
       if (m > largest) largest = m;
       for (int c = 0; c < n; c++) {
@@ -99,34 +147,25 @@ static uint32_t select_bands(const void *context, int slot, int t, int64_t first
   return largest;
 }
 
-void covi_sweep_select(const covi_sweep *s, int64_t *largest) {
-  sweep_pass p = {.bands = select_bands};
+void covi_sweep_select(const covi_sweep *s, const covi_sent *owed, int64_t *largest) {
+  sweep_pass p = {.bands = select_bands, .sent = owed};
   run_pass(s, &p, largest);
 }
 
 /* ---- subtract ---- */
 
-/* Where in-chunk index i of a chunk with rows of w lies, from the chunk's first element. i / w as a product: exact for
- * i < 4096, w <= 64, because the error of the reciprocal, below w / 2^20 of a row, times i stays below one in w. */
-static inline int64_t place_of(uint32_t i, uint32_t reciprocal, int w, int64_t row_elems) {
-  int64_t row = (int64_t)(((uint64_t)i * reciprocal) >> 20);
-  return row * row_elems + ((int64_t)i - row * w);
-}
-
-static void subtract_chunk(const sweep_pass *p, int t, int64_t kept, float *e, const float *table) {
-  const covi_sweep *s = p->sweep;
-  const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
-  uint32_t reciprocal = ((1u << 20) + (uint32_t)gt->w - 1) / (uint32_t)gt->w;
+static void subtract_chunk(const sweep_pass *p, int t, int64_t kept, float *e) {
+  const cov_grid_tensor *gt = &p->sweep->shard->grid->tensor[t];
+  const uint32_t reciprocal = reciprocal_of(gt->w);
   for (int j = 0; j < gt->k; j++) {
-    float value = s->value[kept + j], sent = p->bins > 0 ? table[p->code[kept + j]] : value;
-    e[place_of(s->index[kept + j], reciprocal, gt->w, gt->X * gt->w)] = value - sent;
+    e[place_of(p->sweep->index[kept + j], reciprocal, gt->w, gt->X * gt->w)] = rest_of(p, t, kept + j);
   }
 }
 
 /* Ask for the lines of a chunk's entries while the two before it are written. */
 static void fetch_chunk(const covi_sweep *s, int t, int64_t kept, const float *e) {
   const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
-  uint32_t reciprocal = ((1u << 20) + (uint32_t)gt->w - 1) / (uint32_t)gt->w;
+  const uint32_t reciprocal = reciprocal_of(gt->w);
   for (int j = 0; j < gt->k; j++)
     __builtin_prefetch(e + place_of(s->index[kept + j], reciprocal, gt->w, gt->X * gt->w), 1);
 }
@@ -135,19 +174,18 @@ static uint32_t subtract_bands(const void *context, int slot, int t, int64_t fir
   const sweep_pass *p = context;
   const covi_sweep *s = p->sweep;
   const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
-  const float *table = p->bins > 0 ? p->table + (int64_t)t * p->bins : NULL;
   float *e = s->feedback + cov_shard_offset(s->shard, s->feedback_layout, t);
   (void)slot;
   for (int64_t c = first * gt->X; c < end * gt->X; c++) {
     int64_t kept = s->shard->part[t].kept + c * gt->k;
     if (c + 2 < end * gt->X) fetch_chunk(s, t, kept + 2 * gt->k, e + cov_grid_elem(gt, c + 2, 0));
-    subtract_chunk(p, t, kept, e + cov_grid_elem(gt, c, 0), table);
+    subtract_chunk(p, t, kept, e + cov_grid_elem(gt, c, 0));
   }
   return 0;
 }
 
-void covi_sweep_subtract(const covi_sweep *s, const float *table, int bins, const uint8_t *code) {
-  sweep_pass p = {.bands = subtract_bands, .table = table, .code = code, .bins = bins};
+void covi_sweep_subtract(const covi_sweep *s, const covi_sent *sent) {
+  sweep_pass p = {.bands = subtract_bands, .sent = sent};
   run_pass(s, &p, NULL);
 }
 

@@ -8,6 +8,7 @@
 
 #include <stdint.h>
 
+#include "sparseloco/fixed.h"
 #include "sparseloco/grid.h"
 
 enum {
@@ -25,6 +26,12 @@ typedef struct {
   uint32_t bits[COV_CHUNK_ELEMS_MAX + COVI_LANES_MAX];  /* of e there, with the sign */
 } covi_candidates;
 
+/* What an earlier round sent of a chunk is still in its e: which elements, and what they should be. */
+typedef struct {
+  uint64_t row[COV_CHUNK_EDGE_MAX]; /* bit c: column c of that row */
+  const float *rest;                /* their values, in ascending order; moves on as rows are done */
+} covi_owed;
+
 /* A tile: n_chunks neighbours of one band, each of w elements in each of h rows. Pointers are to the first element of
  * the first row; row r begins row_elems * r further. */
 typedef struct {
@@ -33,6 +40,7 @@ typedef struct {
   int64_t row_elems;
   int h, w, n_chunks;
   float beta;
+  covi_owed *owed; /* [n_chunks], used up; NULL: e is as it should be */
 } covi_tile;
 
 /* How sums become steps. */
@@ -153,7 +161,12 @@ int covi_width_choose(const char *name);
  * some 16 lines are on their way, and in between memory waits for the core. A tile is gone through as memory lies, or
  * nearly, so what comes next is a constant ahead: 2 KB of three arrays fit into any first-level cache, and from 1 to
  * 6 KB the time of a selection differed by 3 %. */
-enum { COVI_LINE_ELEMS = 16, COVI_AHEAD_ELEMS = 512 };
+enum { COVI_LINE_ELEMS = 16, COVI_AHEAD_ELEMS = 1024 };
+
+/** Put what is owed to row r of a chunk into its e, which begins at `e`. */
+static inline void covi_owed_settle(covi_owed *owed, int r, float *e) {
+  for (uint64_t row = owed->row[r]; row != 0; row &= row - 1) e[__builtin_ctzll(row)] = *owed->rest++;
+}
 
 /** Ask for the line of x + ahead, which need not lie inside any array. */
 static inline void covi_fetch(const float *x, int64_t ahead) {
@@ -172,13 +185,7 @@ static inline void covi_fetch_tile(const float *theta, const float *theta_end, c
 typedef struct {
   uint32_t low, high; /* reach >= k candidates reach low, fewer than k reach high */
   int reach;
-  uint32_t guess; /* a low that more than k reached, by COVI_GUESS_ROOM; 0: none seen */
 } covi_threshold;
-
-/* A guess lets this many times k candidates through: a like chunk, of another round or another peer, may have a third
- * of them without being looked at twice. With 1.25 four chunks in ten were, and that took half of the encoder's time.
- */
-enum { COVI_GUESS_ROOM = 3 };
 
 static inline void covi_threshold_narrow(covi_threshold *t, int k, uint32_t middle, int reach) {
   if (reach < k) {
@@ -187,15 +194,22 @@ static inline void covi_threshold_narrow(covi_threshold *t, int k, uint32_t midd
   }
   t->low = middle;
   t->reach = reach;
-  if (reach >= COVI_GUESS_ROOM * k) t->guess = middle;
 }
 
-/** The floor for a like chunk: where nothing looser than the threshold was seen, half a binade below it. */
+/* A guess is to let this many times k candidates through: a like chunk, of another round or another peer, may have a
+ * third of them without being looked at twice. With 1.25 four chunks in ten were, and that took half of the encoder's
+ * time. */
+enum { COVI_GUESS_ROOM = 3 };
+
+/** The floor for a like chunk. From the threshold, which k elements reach, down to the floor of now, which n reach,
+ *  their number is taken to grow by the same factor in every step of magnitude bits, and a float's bits stand for its
+ *  logarithm. Between a sixteenth of a binade and one and a half below the threshold. */
 static inline uint32_t covi_threshold_floor(const covi_threshold *t, const covi_candidates *c, int k) {
-  uint32_t slack = 1u << 22;
-  if (t->guess > 0) return t->guess;
-  if (c->n >= COVI_GUESS_ROOM * k) return c->floor;
-  return t->low > slack ? t->low - slack : 0;
+  const int64_t least = 1 << 19, most = 3 << 22, one = cov_float_bits((float)k);
+  const int64_t room = cov_float_bits((float)(COVI_GUESS_ROOM * k)) - one, had = cov_float_bits((float)c->n) - one;
+  int64_t slack = ((int64_t)t->low - c->floor) * room / (had > room / 4 ? had : room / 4);
+  slack = slack < least ? least : slack > most ? most : slack;
+  return t->low > slack ? (uint32_t)(t->low - slack) : 0;
 }
 
 /** The product of a leaf's segment, which must lie inside one block. */

@@ -136,6 +136,7 @@ COVI_AVX2 static uint32_t avx2_feedback(const covi_tile *t, covi_candidates *can
   for (int r = 0; r < t->h; r++) {
     for (int c = 0; c < t->n_chunks; c++) {
       int64_t at = r * t->row_elems + (int64_t)c * t->w;
+      if (t->owed) covi_owed_settle(&t->owed[c], r, t->feedback + at);
       if (t->w == 64)
         largest = feedback_row_64(t->theta + at, t->theta_end + at, t->feedback + at, r, beta, &candidates[c], largest);
       else

@@ -78,16 +78,21 @@ COVI_AVX512 static inline __m512i feedback_row(const float *theta, const float *
   return largest;
 }
 
-/* The common width, 64, without masks. */
+/* The common width, 64, without masks. What is owed, some one element of a row, goes into the vectors on the way:
+ * stores of single elements would wait for their lines. */
 COVI_AVX512 static inline __m512i feedback_row_64(const float *theta, const float *theta_end, float *feedback, int r,
-                                                  __m512 beta, covi_candidates *c, __m512i largest) {
+                                                  __m512 beta, covi_candidates *c, __m512i largest, covi_owed *owed) {
   const __m512i floor = _mm512_set1_epi32((int)c->floor);
+  uint64_t row = owed->row[r];
+  const float *rest = owed->rest;
   int n = c->n;
   for (int i = 0; i < 4; i++) {
     covi_fetch_tile(theta + i * LANES, theta_end + i * LANES, feedback + i * LANES);
     __m512 delta = _mm512_sub_ps(_mm512_loadu_ps(theta + i * LANES), _mm512_loadu_ps(theta_end + i * LANES));
-    __m512 decayed = _mm512_mul_ps(beta, _mm512_loadu_ps(feedback + i * LANES));
-    __m512 e = _mm512_add_ps(decayed, delta);
+    __mmask16 due = (__mmask16)(row >> (i * LANES));
+    __m512 before = _mm512_mask_expandloadu_ps(_mm512_loadu_ps(feedback + i * LANES), due, rest);
+    rest += _mm_popcnt_u32(due);
+    __m512 e = _mm512_add_ps(_mm512_mul_ps(beta, before), delta);
     __m512i magnitude = magnitude_of(e);
     _mm512_storeu_ps(feedback + i * LANES, e);
     largest = _mm512_max_epu32(largest, magnitude);
@@ -95,40 +100,55 @@ COVI_AVX512 static inline __m512i feedback_row_64(const float *theta, const floa
                r * COV_CHUNK_EDGE_MAX + i * LANES);
   }
   c->n = n;
+  owed->rest = rest;
   return largest;
 }
 
 COVI_AVX512 static uint32_t avx512_feedback(const covi_tile *t, covi_candidates *candidates) {
   const __m512 beta = _mm512_set1_ps(t->beta);
   __m512i largest = _mm512_setzero_si512();
+  covi_owed nothing = {.rest = t->theta}; /* a masked load from nowhere is slow */
   for (int c = 0; c < t->n_chunks; c++) candidates[c].n = 0;
   for (int r = 0; r < t->h; r++) {
     for (int c = 0; c < t->n_chunks; c++) {
       int64_t at = r * t->row_elems + (int64_t)c * t->w;
-      if (t->w == 64)
-        largest = feedback_row_64(t->theta + at, t->theta_end + at, t->feedback + at, r, beta, &candidates[c], largest);
-      else
-        largest =
-            feedback_row(t->theta + at, t->theta_end + at, t->feedback + at, t->w, r, beta, &candidates[c], largest);
+      const float *theta = t->theta + at, *theta_end = t->theta_end + at;
+      float *e = t->feedback + at;
+      covi_owed *owed = t->owed ? &t->owed[c] : &nothing;
+      if (t->w == 64) {
+        largest = feedback_row_64(theta, theta_end, e, r, beta, &candidates[c], largest, owed);
+      } else {
+        covi_owed_settle(owed, r, e);
+        largest = feedback_row(theta, theta_end, e, t->w, r, beta, &candidates[c], largest);
+      }
     }
   }
   return _mm512_reduce_max_epu32(largest);
 }
 
-/* Magnitudes are padded with zeros to whole vectors, and thresholds are above zero. */
+enum { COUNTED_AT_ONCE = 4 * LANES };
+
+/* How many of sixteen magnitudes reach the threshold. */
+COVI_AVX512 static inline int reaching(const uint32_t *magnitude, __m512i threshold) {
+  return __builtin_popcount(_mm512_cmpge_epu32_mask(_mm512_load_si512(magnitude), threshold));
+}
+
+/* Magnitudes are padded with zeros to COUNTED_AT_ONCE, and thresholds are above zero. */
 COVI_AVX512 static inline int count_at_least(const uint32_t *magnitude, int n, uint32_t threshold) {
   const __m512i t = _mm512_set1_epi32((int)threshold);
   int count = 0;
-  for (int i = 0; i < n; i += LANES)
-    count += __builtin_popcount(_mm512_cmpge_epu32_mask(_mm512_load_si512(magnitude + i), t));
+  for (int i = 0; i < n; i += COUNTED_AT_ONCE) {
+    const uint32_t *m = magnitude + i;
+    count += reaching(m, t) + reaching(m + LANES, t) + reaching(m + 2 * LANES, t) + reaching(m + 3 * LANES, t);
+  }
   return count;
 }
 
 /* magnitude[n], padded; returns the largest. */
 COVI_AVX512 static inline uint32_t magnitudes_of(const covi_candidates *c, uint32_t *magnitude) {
   __m512i most = _mm512_setzero_si512();
-  for (int i = 0; i < c->n; i += LANES) {
-    __m512i x = _mm512_maskz_loadu_epi32(lanes_of(c->n - i), c->bits + i);
+  for (int i = 0; i < c->n || i % COUNTED_AT_ONCE != 0; i += LANES) {
+    __m512i x = _mm512_maskz_loadu_epi32(i < c->n ? lanes_of(c->n - i) : 0, c->bits + i);
     __m512i m = _mm512_and_si512(x, _mm512_set1_epi32(COV_MAGNITUDE_MASK));
     _mm512_store_si512(magnitude + i, m);
     most = _mm512_max_epu32(most, m);
@@ -148,7 +168,7 @@ COVI_AVX512 static inline __mmask16 limit_ties(__mmask16 keep, __mmask16 equal, 
 }
 
 COVI_AVX512 static uint32_t avx512_pick(const covi_candidates *c, int w, int k, uint16_t *index, float *value) {
-  _Alignas(64) uint32_t magnitude[COV_CHUNK_ELEMS_MAX + LANES];
+  _Alignas(64) uint32_t magnitude[COV_CHUNK_ELEMS_MAX + COUNTED_AT_ONCE];
   uint32_t out_bits[COV_CHUNK_ELEMS_MAX + LANES], out_place[COV_CHUNK_ELEMS_MAX + LANES];
   covi_threshold t = {.low = c->floor, .high = magnitudes_of(c, magnitude) + 1, .reach = c->n};
   while (t.reach != k && t.high - t.low > 1) {

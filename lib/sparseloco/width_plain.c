@@ -40,6 +40,7 @@ static uint32_t plain_feedback(const covi_tile *t, covi_candidates *candidates) 
   for (int r = 0; r < t->h; r++) {
     const float *theta = t->theta + r * t->row_elems, *theta_end = t->theta_end + r * t->row_elems;
     float *e = t->feedback + r * t->row_elems;
+    for (int c = 0; t->owed && c < t->n_chunks; c++) covi_owed_settle(&t->owed[c], r, e + c * t->w);
     for (int64_t i = 0; i < n; i++) {
       float delta = theta[i] - theta_end[i];
       float decayed = t->beta * e[i];

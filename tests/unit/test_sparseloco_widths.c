@@ -67,6 +67,18 @@ static void assert_same_candidates(const covi_candidates *got, const covi_candid
 
 static const uint32_t floors[] = {0, 1, 0x00000100u, 0x3E800000u, 0x3F000000u, 0x7F000000u, 0x7FFFFFFFu, 0xFFFFFFFFu};
 
+/* Owed to half of the chunks: rows that are empty, full, and in between. */
+static void fill_owed(covi_owed *owed, const covi_tile *tile, const float *rest) {
+  for (int c = 0; c < tile->n_chunks; c++) {
+    owed[c] = (covi_owed){.rest = rest + c};
+    for (int r = 0; r < tile->h && c % 2 == 0; r++) {
+      uint64_t bits = (uint64_t)(c + 7 * r + 1) * 0x9E3779B97F4A7C15u;
+      bits = r % 4 == 0 ? bits : r % 4 == 1 ? bits & bits << 9 & bits >> 11 : r % 4 == 2 ? 0 : UINT64_MAX;
+      owed[c].row[r] = tile->w == 64 ? bits : bits & (((uint64_t)1 << tile->w) - 1);
+    }
+  }
+}
+
 static void sweeps_agree(void **state) {
   (void)state;
   static const int shapes[][3] = {{64, 64, 3}, {64, 64, 1}, {1, 64, 7}, {1, 1, 5},
@@ -75,7 +87,10 @@ static void sweeps_agree(void **state) {
   int n_widths = list_widths(width);
   float *theta = malloc(64 * STRIDE * sizeof *theta), *end = malloc(64 * STRIDE * sizeof *end);
   float *e = malloc(64 * STRIDE * sizeof *e), *want_e = malloc(64 * STRIDE * sizeof *e);
+  float *rest = malloc(64 * STRIDE * sizeof *rest);
   covi_candidates *got = calloc(10, sizeof *got), *want = calloc(10, sizeof *want);
+  covi_owed *owed = calloc(10, sizeof *owed);
+  fill(rest, 64 * STRIDE, 0, 4);
   for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
     for (int kind = 0; kind < 4; kind++) {
       for (int v = 0; v < n_widths; v++) {
@@ -92,8 +107,11 @@ static void sweeps_agree(void **state) {
                           .n_chunks = shapes[s][2],
                           .beta = 0.95f};
         for (int c = 0; c < tile.n_chunks; c++) got[c].floor = want[c].floor = floors[(c + kind) % 8];
+        tile.owed = kind % 3 ? owed : NULL;
+        fill_owed(owed, &tile, rest);
         uint32_t largest = width[v]->feedback(&tile, got);
         tile.feedback = want_e;
+        fill_owed(owed, &tile, rest);
         uint32_t want_largest = covi_width_plain.feedback(&tile, want);
         if (want_largest < COV_MAGNITUDE_INF) assert_int_equal(largest, want_largest);
         assert_int_equal(largest >= COV_MAGNITUDE_INF, want_largest >= COV_MAGNITUDE_INF);
@@ -109,7 +127,7 @@ static void sweeps_agree(void **state) {
       }
     }
   }
-  free(theta), free(end), free(e), free(want_e), free(got), free(want);
+  free(theta), free(end), free(e), free(want_e), free(rest), free(got), free(want), free(owed);
 }
 
 static void selections_agree(void **state) {
