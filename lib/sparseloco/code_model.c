@@ -111,39 +111,83 @@ static inline uint32_t put_unseen(const code_step *s, uint32_t x, uint8_t **at) 
   return (quotient << 12) + (x - quotient * s->freq) + s->start;
 }
 
+enum { BANDS_ABREAST = 4 };
+
 /* Backwards, each band from the far end of its room. A band's n codes take 2 n bytes and 4 for the state at most, so
  * the bytes that put_unseen writes too many are in the room as well. */
-static void write_side_by_side(const covi_code_model *m, const uint8_t *code, int64_t n, uint8_t *room,
-                               covi_coded *coded) {
+static void write_abreast(const covi_code_model *m, const uint8_t *code, int64_t n, uint8_t *room, covi_coded *coded) {
   size_t most = covi_code_band_bytes_max(m->raw_bits, n);
   code_step step[COV_BINS_MAX];
-  uint32_t x[COVI_BANDS_AT_ONCE];
-  uint8_t *at[COVI_BANDS_AT_ONCE];
+  uint32_t x[BANDS_ABREAST];
+  uint8_t *at[BANDS_ABREAST];
   for (int b = 0; b < m->bins; b++) {
     uint32_t freq = (uint32_t)(m->start[b + 1] - m->start[b]);
     step[b] = (code_step){freq > 0 ? covi_rans_reciprocal(freq) : 0, m->start[b], freq};
   }
-  for (int j = 0; j < COVI_BANDS_AT_ONCE; j++) {
+  for (int j = 0; j < BANDS_ABREAST; j++) {
     x[j] = COVI_RANS_START;
     at[j] = room + (size_t)(j + 1) * most;
   }
   for (int64_t i = n - 1; i >= 0; i--) {
-    for (int j = 0; j < COVI_BANDS_AT_ONCE; j++) x[j] = put_unseen(&step[code[j * n + i]], x[j], &at[j]);
+    for (int j = 0; j < BANDS_ABREAST; j++) x[j] = put_unseen(&step[code[j * n + i]], x[j], &at[j]);
   }
-  for (int j = 0; j < COVI_BANDS_AT_ONCE; j++) {
+  for (int j = 0; j < BANDS_ABREAST; j++) {
     covi_rans_state_put(x[j], at[j] -= 4);
     coded[j] = (covi_coded){at[j], (size_t)(room + (size_t)(j + 1) * most - at[j])};
   }
 }
 
+/* The tables of a putter; 0 if it does not take these codes.
+ * With 2^(l-1) < freq <= 2^l and m = (2^(31+l) + e) / freq, 0 <= e < freq, which is below 2^32, the product x m is
+ * x 2^(31+l) / freq + x e / freq. The second term does not reach the next integer while x e < 2^(31+l), and x is below
+ * 2^20 freq, so freq^2 <= 2^(11+l) is enough: all freq <= 2^11, and for l = 12 those up to sqrt(2^23). */
+static int fill_putter(const covi_code_model *m, covi_putter *p) {
+  if (m->bins > COVI_PUT_BINS) return 0;
+  for (int b = 0; b < m->bins; b++) {
+    uint32_t freq = (uint32_t)(m->start[b + 1] - m->start[b]);
+    if (freq > COVI_PUT_FREQ_MAX) return 0;
+    if (freq == 0) continue; /* no such code comes */
+    int l = freq > 1 ? 32 - __builtin_clz(freq - 1) : 0;
+    p->limit[b] = (uint64_t)freq << 20;
+    p->reciprocal[b] = ((UINT64_C(1) << (31 + l)) + freq - 1) / freq;
+    p->shift[b] = (uint64_t)(31 + l);
+    p->start[b] = m->start[b];
+    p->others[b] = PARTS - freq;
+  }
+  return 1;
+}
+
+/* write_abreast for any number of bands in the lanes of vectors. Lanes without a band write the first one once more,
+ * the same bytes to the same place. Returns 0 if the codes are not fit for it. */
+static int write_in_lanes(const covi_code_model *m, const uint8_t *code, int64_t n, int n_bands, uint8_t *room,
+                          covi_coded *coded) {
+  const covi_width *width = covi_width_get();
+  size_t most = covi_code_band_bytes_max(m->raw_bits, n);
+  covi_putter p = {.n = n_bands};
+  if (!width->put_codes || n % 4 != 0 || !fill_putter(m, &p)) return 0;
+  for (int j = 0; j < COVI_CHAINS_MAX; j++) {
+    int band = j < n_bands ? j : 0;
+    p.offset[j] = (uint64_t)(band * n);
+    p.state[j] = COVI_RANS_START;
+    p.at[j] = room + (size_t)(band + 1) * most;
+  }
+  width->put_codes(&p, code, n);
+  for (int j = 0; j < n_bands; j++) {
+    covi_rans_state_put((uint32_t)p.state[j], p.at[j] -= 4);
+    coded[j] = (covi_coded){p.at[j], (size_t)(room + (size_t)(j + 1) * most - p.at[j])};
+  }
+  return 1;
+}
+
 void covi_code_write_bands(const covi_code_model *m, const uint8_t *code, int64_t n, int n_bands, uint8_t *room,
                            covi_coded *coded) {
   size_t most = covi_code_band_bytes_max(m->raw_bits, n);
-  if (m->coded && n_bands == COVI_BANDS_AT_ONCE) {
-    write_side_by_side(m, code, n, room, coded);
-    return;
+  int j = 0;
+  if (m->coded && n_bands >= BANDS_ABREAST && write_in_lanes(m, code, n, n_bands, room, coded)) return;
+  for (; m->coded && j + BANDS_ABREAST <= n_bands; j += BANDS_ABREAST) {
+    write_abreast(m, code + j * n, n, room + (size_t)j * most, coded + j);
   }
-  for (int j = 0; j < n_bands; j++) {
+  for (; j < n_bands; j++) {
     uint8_t *out = room + (size_t)j * most;
     coded[j] = (covi_coded){out, (size_t)(covi_code_write(m, code + j * n, n, out) - out)};
   }

@@ -34,15 +34,15 @@ size_t covi_code_band_bytes_max(int raw_bits, int64_t band_codes);
 /** Write the n codes of a band; returns the end. */
 uint8_t *covi_code_write(const covi_code_model *model, const uint8_t *code, int64_t n, uint8_t *out);
 
-enum { COVI_BANDS_AT_ONCE = 4 };
+enum { COVI_BANDS_AT_ONCE = COVI_CHAINS_MAX };
 /* Where a band's codes lie when they are written. */
 typedef struct {
   const uint8_t *at;
   size_t bytes;
 } covi_coded;
 /** What covi_code_write makes of n_bands <= COVI_BANDS_AT_ONCE bands of n codes each, one behind the other in `code`:
- *  coded[n_bands], which point into room[n_bands * covi_code_band_bytes_max]. Full groups of bands are written side by
- *  side. */
+ *  coded[n_bands], which point into room[n_bands * covi_code_band_bytes_max]. Bands are written side by side,
+ *  as far as there are enough of them. */
 void covi_code_write_bands(const covi_code_model *model, const uint8_t *code, int64_t n, int n_bands, uint8_t *room,
                            covi_coded *coded);
 

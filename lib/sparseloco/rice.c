@@ -42,22 +42,26 @@ static inline void write_quotient(covi_bit_writer *w, uint32_t zeros) {
   covi_bits_put(w, 1u << zeros, (int)zeros + 1);
 }
 
-/* Quotients of a chunk's gaps, eight at a time where they fit into one word, which they nearly always do. */
-static inline void write_quotients(covi_bit_writer *w, const uint16_t *gap, int k, int b) {
+/* Quotients of a chunk's gaps. `wide`: eight at a time where they fit into 56 bits, which they nearly always do; then
+ * 64 bits more must follow. */
+static inline void write_quotients(covi_bit_writer *w, const uint16_t *gap, int k, int b, int wide) {
   int i = 0;
-  for (; i + 8 <= k; i += 8) {
-    uint32_t one[8]; /* places of the ones */
-    one[0] = (uint32_t)gap[i] >> b;
-    for (int j = 1; j < 8; j++) one[j] = one[j - 1] + 1 + ((uint32_t)gap[i + j] >> b);
-    if (one[7] > 31) {
-      for (int j = 0; j < 8; j++) write_quotient(w, (uint32_t)gap[i + j] >> b);
-      continue;
+  for (; wide && i + 8 <= k; i += 8) {
+    uint32_t one = (uint32_t)gap[i] >> b; /* place of the latest one */
+    uint64_t x = UINT64_C(1) << (one & 63);
+    for (int j = 1; j < 8; j++) {
+      one += 1 + ((uint32_t)gap[i + j] >> b);
+      x |= UINT64_C(1) << (one & 63);
     }
-    uint32_t x = 0;
-    for (int j = 0; j < 8; j++) x |= 1u << one[j];
-    covi_bits_put(w, x, (int)one[7] + 1);
+    if (one < 56) {
+      covi_bits_put_wide(w, x, (int)one + 1);
+    } else {
+      for (int j = 0; j < 8; j++) write_quotient(w, (uint32_t)gap[i + j] >> b);
+      covi_bits_flush(w);
+    }
   }
   for (; i < k; i++) write_quotient(w, (uint32_t)gap[i] >> b);
+  covi_bits_flush(w);
 }
 
 static inline void find_gaps(const uint16_t *index, int k, uint16_t *gap) {
@@ -75,7 +79,7 @@ static inline uint8_t *write_chunks(const uint16_t *index, int64_t n_chunks, int
   w = (covi_bit_writer){.at = covi_bits_end(&w)};
   for (int64_t c = 0; c < n_chunks; c++) {
     find_gaps(index + c * k, k, gap);
-    write_quotients(&w, gap, k, b);
+    write_quotients(&w, gap, k, b, k >= 64 && c + 1 < n_chunks); /* a quotient has one bit at least */
   }
   return covi_bits_end(&w);
 }

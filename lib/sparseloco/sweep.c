@@ -83,25 +83,43 @@ static void finish_chunk(const sweep_pass *p, int t, int64_t c, const float *e, 
   s->floor[s->chunk_first[t] + c] = p->width->pick(candidates, gt->w, gt->k, s->index + at, s->value + at);
 }
 
+/* Bit c of row[r] for each index, which is r w + c. */
+static inline void mark_rows(const uint16_t *index, int k, int w, uint64_t *row) {
+  const uint32_t reciprocal = reciprocal_of(w);
+  for (int j = 0; j < k; j++) {
+    int r = row_of(index[j], reciprocal);
+    row[r] |= (uint64_t)1 << (index[j] - r * w);
+  }
+}
+
 /* What is owed to a chunk whose entries begin at `kept`: the values become what is left of them, so that they need no
  * memory of their own. The lines of the chunk `ahead` entries further are asked for. */
 static void owe(const sweep_pass *p, int t, int64_t kept, int64_t ahead, covi_owed *owed) {
   const covi_sweep *s = p->sweep;
   const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
-  const uint32_t reciprocal = reciprocal_of(gt->w);
   const uint16_t *index = s->index + kept;
   float *value = s->value + kept;
   memset(owed->row, 0, sizeof owed->row);
-  for (int j = 0; j < gt->k; j++) {
-    int row = row_of(index[j], reciprocal);
-    owed->row[row] |= (uint64_t)1 << (index[j] - row * gt->w);
-  }
+  if (gt->w == 64) mark_rows(index, gt->k, 64, owed->row); /* the usual width: a shift */
+  else mark_rows(index, gt->k, gt->w, owed->row);
   for (int j = 0; j < gt->k; j++) value[j] = rest_of(p, t, kept + j);
   owed->rest = value;
   for (int j = 0; j < gt->k; j += COVI_LINE_ELEMS) {
     __builtin_prefetch(value + ahead + j);
     __builtin_prefetch(index + ahead + j);
     __builtin_prefetch(p->sent->code + kept + ahead + j);
+  }
+}
+
+/* While the top k of chunk c are found memory is idle: ask for some more of the band that comes next, behind what its
+ * first rows have asked for. */
+static inline void fetch_next(const covi_tile *tile, int64_t band_elems, int c) {
+  enum { LINES = 8 };
+  const int64_t at = band_elems + COVI_AHEAD_ELEMS + (int64_t)c * LINES * COVI_LINE_ELEMS;
+  for (int i = 0; i < LINES; i++) {
+    covi_fetch(tile->theta + at, (int64_t)i * COVI_LINE_ELEMS);
+    covi_fetch(tile->theta_end + at, (int64_t)i * COVI_LINE_ELEMS);
+    covi_fetch(tile->feedback + at, (int64_t)i * COVI_LINE_ELEMS);
   }
 }
 
@@ -139,6 +157,7 @@ static uint32_t select_bands(const void *context, int slot, int t, int64_t first
       uint32_t m = p->width->feedback(&tile, candidates);
       if (m > largest) largest = m;
       for (int c = 0; c < n; c++) {
+        fetch_next(&tile, gt->band_elems, c);
         finish_chunk(p, t, chunk + c, tile.feedback + c * gt->w, &candidates[c]);
         guess = s->floor[s->chunk_first[t] + chunk + c];
       }

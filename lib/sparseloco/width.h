@@ -98,6 +98,21 @@ typedef struct {
   float value[COVI_CHAIN_BINS][COVI_CHAINS_MAX]; /* of each code */
 } covi_chains;
 
+enum { COVI_PUT_BINS = 8, COVI_PUT_FREQ_MAX = 2896 };
+
+/* Up to sixteen bands whose codes are written side by side, with one rANS state each (rans.h). Column b of a table is
+ * code b, of which there are at most COVI_PUT_BINS, each with a frequency of at most COVI_PUT_FREQ_MAX. */
+typedef struct {
+  int n;                              /* bands in use; the other lanes repeat one of them */
+  uint64_t limit[COVI_PUT_BINS];      /* freq 2^20: from here on a state gives a word away */
+  uint64_t reciprocal[COVI_PUT_BINS]; /* x / freq = x reciprocal >> shift for x < limit: code_model.c */
+  uint64_t shift[COVI_PUT_BINS];
+  uint64_t start[COVI_PUT_BINS], others[COVI_PUT_BINS]; /* first part; 2^12 - freq */
+  uint64_t offset[COVI_CHAINS_MAX];                     /* of each band, in `code` */
+  uint64_t state[COVI_CHAINS_MAX];
+  uint8_t *at[COVI_CHAINS_MAX]; /* end of the room of each band; moves down by at most 2 bytes a code */
+} covi_putter;
+
 typedef struct {
   const char *name; /* "plain", "avx2", "avx512", "avx512vbmi2" */
 
@@ -134,6 +149,10 @@ typedef struct {
    * Columns of chains that are not in use are left undefined. */
   void (*chains)(covi_chains *chains, int n, float *value);
 
+  /** Codes n - 1 .. 0 of each band, n a multiple of 4. The two bytes in front of at[] are written as well. NULL: the
+   * writer's own loop. */
+  void (*put_codes)(covi_putter *putter, const uint8_t *code, int64_t n);
+
   /** sum[l][i] += block[l] * (sum of key[l][j] * bits of x[j] over j = i, i + 8, ...), modulo 2^64, for l = 0, 1. */
   void (*hash)(const float *x, int64_t n, const uint64_t *const key[2], const uint64_t block[2],
                uint64_t sum[2][COVI_HASH_LANES]);
@@ -148,6 +167,8 @@ extern const covi_width covi_width_plain, covi_width_avx2, covi_width_avx512, co
 /* Two ways to read indices, for the two tables of sixteen lanes. */
 int covi_rice_64_avx512(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
 int covi_rice_64_vbmi2(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
+
+void covi_put_codes_avx512(covi_putter *putter, const uint8_t *code, int64_t n);
 
 /** The table in use: the widest that this processor runs. */
 const covi_width *covi_width_get(void);
@@ -196,10 +217,10 @@ static inline void covi_threshold_narrow(covi_threshold *t, int k, uint32_t midd
   t->reach = reach;
 }
 
-/* A guess is to let this many times k candidates through: a like chunk, of another round or another peer, may have a
- * third of them without being looked at twice. With 1.25 four chunks in ten were, and that took half of the encoder's
- * time. */
-enum { COVI_GUESS_ROOM = 3 };
+/* A guess is to let this many times k candidates through: more are more to choose from, fewer are chunks that have less
+ * than k above their guess and are looked at twice, since like chunks, of another round or another peer, differ. With 3
+ * one in twenty is; choosing takes 0.075 ns a parameter then, 0.063 with 4, 0.069 with 5, 0.09 with 2. */
+enum { COVI_GUESS_ROOM = 4 };
 
 /** The floor for a like chunk. From the threshold, which k elements reach, down to the floor of now, which n reach,
  *  their number is taken to grow by the same factor in every step of magnitude bits, and a float's bits stand for its

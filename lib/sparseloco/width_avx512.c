@@ -198,42 +198,59 @@ COVI_AVX512 static uint32_t avx512_pick(const covi_candidates *c, int w, int k, 
   return covi_threshold_floor(&t, c, k);
 }
 
-/* |q| of the eight floats whose bits are in the low halves of 64-bit lanes (cov_fixed_magnitude). */
+/* |q| of sixteen floats from their bits (cov_fixed_magnitude). */
 COVI_AVX512 static inline __m512i fixed_magnitude(__m512i bits, int exponent) {
-  const __m512i one = _mm512_set1_epi64(1), none = _mm512_setzero_si512();
-  const __m512i extra = _mm512_set1_epi64(COV_FIXED_EXTRA_BITS);
-  __m512i x = _mm512_and_si512(_mm512_srli_epi64(bits, 23), _mm512_set1_epi64(0xFF));
-  __m512i s = _mm512_and_si512(bits, _mm512_set1_epi64(0x7FFFFF));
-  s = _mm512_mask_or_epi64(s, _mm512_test_epi64_mask(x, x), s, _mm512_set1_epi64(0x800000));
-  __m512i d = _mm512_sub_epi64(_mm512_set1_epi64(exponent), _mm512_max_epi64(x, one));
-  __m512i left = _mm512_max_epi64(_mm512_sub_epi64(extra, d), none);
-  __m512i right = _mm512_max_epi64(_mm512_sub_epi64(d, extra), none); /* 24 and more shift everything out */
-  return _mm512_srlv_epi64(_mm512_sllv_epi64(s, left), right);
+  const __m512i none = _mm512_setzero_si512(), extra = _mm512_set1_epi32(COV_FIXED_EXTRA_BITS);
+  __m512i x = _mm512_and_si512(_mm512_srli_epi32(bits, 23), _mm512_set1_epi32(0xFF));
+  __m512i s = _mm512_and_si512(bits, _mm512_set1_epi32(0x7FFFFF));
+  s = _mm512_mask_or_epi32(s, _mm512_test_epi32_mask(x, x), s, _mm512_set1_epi32(0x800000));
+  __m512i d = _mm512_sub_epi32(_mm512_set1_epi32(exponent), _mm512_max_epi32(x, _mm512_set1_epi32(1)));
+  __m512i left = _mm512_max_epi32(_mm512_sub_epi32(extra, d), none);
+  __m512i right = _mm512_max_epi32(_mm512_sub_epi32(d, extra), none); /* 24 and more shift everything out */
+  return _mm512_srlv_epi32(_mm512_sllv_epi32(s, left), right);
 }
 
-COVI_AVX512 static inline __m512i with_sign(__m512i q, __m512i bits) {
-  __mmask8 negative = _mm512_test_epi64_mask(bits, _mm512_set1_epi64(0x80000000));
+/* Lanes 0 - 7, or 8 - 15, in 64 bits. */
+COVI_AVX512 static inline __m512i low_half(__m512i x) {
+  return _mm512_cvtepu32_epi64(_mm512_castsi512_si256(x));
+}
+COVI_AVX512 static inline __m512i high_half(__m512i x) {
+  return _mm512_cvtepu32_epi64(_mm512_extracti64x4_epi64(x, 1));
+}
+
+COVI_AVX512 static inline __m512i with_sign(__m512i q, __mmask8 negative) {
   return _mm512_mask_sub_epi64(q, negative, _mm512_setzero_si512(), q);
 }
 
-/* Eight floats' bits in 64-bit lanes; 0 beyond n, whose q is 0. */
+/* 0 beyond n, whose q is 0. */
 COVI_AVX512 static inline __m512i load_bits(const float *v, int64_t n) {
-  return _mm512_cvtepu32_epi64(_mm256_maskz_loadu_epi32((__mmask8)lanes_of(n < 8 ? n : 8), v));
+  return _mm512_maskz_loadu_epi32(lanes_of(n), v);
+}
+
+typedef struct {
+  __m512i sum, magnitude, hi, lo;
+} moment_lanes;
+
+COVI_AVX512 static inline void add_moments(__m512i q, __mmask8 negative, moment_lanes *m) {
+  __m512i square = _mm512_mul_epu32(q, q);
+  m->sum = _mm512_add_epi64(m->sum, with_sign(q, negative));
+  m->magnitude = _mm512_add_epi64(m->magnitude, q);
+  m->hi = _mm512_add_epi64(m->hi, _mm512_srli_epi64(square, 32));
+  m->lo = _mm512_add_epi64(m->lo, _mm512_and_si512(square, _mm512_set1_epi64(0xFFFFFFFF)));
 }
 
 COVI_AVX512 static void avx512_moments(const float *v, int64_t n, int exponent, covi_moments *moments) {
-  __m512i sum = _mm512_setzero_si512(), magnitude = sum, hi = sum, lo = sum;
-  for (int64_t i = 0; i < n; i += 8) {
-    __m512i bits = load_bits(v + i, n - i), q = fixed_magnitude(bits, exponent), square = _mm512_mul_epu32(q, q);
-    sum = _mm512_add_epi64(sum, with_sign(q, bits));
-    magnitude = _mm512_add_epi64(magnitude, q);
-    hi = _mm512_add_epi64(hi, _mm512_srli_epi64(square, 32));
-    lo = _mm512_add_epi64(lo, _mm512_and_si512(square, _mm512_set1_epi64(0xFFFFFFFF)));
+  moment_lanes m = {_mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512(), _mm512_setzero_si512()};
+  for (int64_t i = 0; i < n; i += LANES) {
+    __m512i bits = load_bits(v + i, n - i), q = fixed_magnitude(bits, exponent);
+    __mmask16 negative = _mm512_movepi32_mask(bits);
+    add_moments(low_half(q), (__mmask8)negative, &m);
+    add_moments(high_half(q), (__mmask8)(negative >> 8), &m);
   }
-  moments->sum += _mm512_reduce_add_epi64(sum);
-  moments->magnitude += _mm512_reduce_add_epi64(magnitude);
-  moments->sq_hi += _mm512_reduce_add_epi64(hi);
-  moments->sq_lo += _mm512_reduce_add_epi64(lo);
+  moments->sum += _mm512_reduce_add_epi64(m.sum);
+  moments->magnitude += _mm512_reduce_add_epi64(m.magnitude);
+  moments->sq_hi += _mm512_reduce_add_epi64(m.hi);
+  moments->sq_lo += _mm512_reduce_add_epi64(m.lo);
 }
 
 COVI_AVX512 static void avx512_codes(const float *v, int64_t n, const covi_coding *coding, uint8_t *code) {
@@ -260,13 +277,17 @@ COVI_AVX512 static void avx512_count(const float *v, const uint8_t *code, int64_
     return;
   }
   for (int b = 0; b < COUNTED_BINS_MAX; b++) sum[b] = _mm512_setzero_si512();
-  for (int64_t i = 0; i < n; i += 8) {
-    __mmask16 lanes = lanes_of(n - i < 8 ? n - i : 8);
-    __m512i bits = load_bits(v + i, n - i), q = with_sign(fixed_magnitude(bits, exponent), bits);
-    __m512i codes = _mm512_cvtepu8_epi64(_mm_maskz_loadu_epi8(lanes, code + i));
+  for (int64_t i = 0; i < n; i += LANES) {
+    __mmask16 lanes = lanes_of(n - i);
+    __m512i bits = load_bits(v + i, n - i), q = fixed_magnitude(bits, exponent);
+    __mmask16 negative = _mm512_movepi32_mask(bits);
+    __m512i low = with_sign(low_half(q), (__mmask8)negative);
+    __m512i high = with_sign(high_half(q), (__mmask8)(negative >> 8));
+    __m128i codes = _mm_maskz_loadu_epi8(lanes, code + i);
     for (int b = 0; b < COUNTED_BINS_MAX; b++) {
-      __mmask8 own = _mm512_mask_cmpeq_epi64_mask((__mmask8)lanes, codes, _mm512_set1_epi64(b));
-      sum[b] = _mm512_mask_add_epi64(sum[b], own, sum[b], q);
+      __mmask16 own = _mm_mask_cmpeq_epi8_mask(lanes, codes, _mm_set1_epi8((char)b));
+      sum[b] = _mm512_mask_add_epi64(sum[b], (__mmask8)own, sum[b], low);
+      sum[b] = _mm512_mask_add_epi64(sum[b], (__mmask8)(own >> 8), sum[b], high);
       if (b < bins) counts[b] += __builtin_popcount(own);
     }
   }
@@ -430,7 +451,7 @@ COVI_AVX512 static void avx512_chains(covi_chains *c, int n, float *value) {
   {                                                                                                                \
     .name = label, .largest = avx512_largest, .feedback = avx512_feedback, .collect = avx512_collect,              \
     .pick = avx512_pick, .moments = avx512_moments, .codes = avx512_codes, .count = avx512_count, .rice_64 = rice, \
-    .chains = avx512_chains, .hash = avx512_hash, .step = avx512_step,                                             \
+    .chains = avx512_chains, .put_codes = covi_put_codes_avx512, .hash = avx512_hash, .step = avx512_step,         \
   }
 
 const covi_width covi_width_avx512 = TABLE("avx512", covi_rice_64_avx512);

@@ -189,8 +189,8 @@ static double entropy(const int64_t *counts, int bins, int64_t n) {
 }
 
 /* Written side by side, in groups of any size: the bytes of one band after the other. */
-static void compare_groups(const covi_code_model *model, int raw_bits, int64_t n_bands, int64_t n, const uint8_t *code,
-                           const uint8_t *bytes, const uint8_t *end) {
+static void compare_groups_in_width(const covi_code_model *model, int raw_bits, int64_t n_bands, int64_t n,
+                                    const uint8_t *code, const uint8_t *bytes, const uint8_t *end) {
   size_t most = covi_code_band_bytes_max(raw_bits, n);
   for (int group = 1; group <= COVI_BANDS_AT_ONCE; group++) {
     const uint8_t *at = bytes;
@@ -206,6 +206,15 @@ static void compare_groups(const covi_code_model *model, int raw_bits, int64_t n
       free(room);
     }
     assert_ptr_equal(at, end);
+  }
+}
+
+static void compare_groups(const covi_code_model *model, int raw_bits, int64_t n_bands, int64_t n, const uint8_t *code,
+                           const uint8_t *bytes, const uint8_t *end) {
+  static const char *const widths[] = {"plain", NULL}; /* and the widest */
+  for (int v = 0; v < 2; v++) {
+    assert_int_equal(covi_width_choose(widths[v]), 0);
+    compare_groups_in_width(model, raw_bits, n_bands, n, code, bytes, end);
   }
 }
 
@@ -251,6 +260,7 @@ static void codes_survive_close_to_their_entropy(void **state) {
     for (uint32_t skew = 0; skew <= 64; skew = skew < 2 ? 2 : skew * 4) {
       try_codes(of[i].bins, of[i].raw_bits, 3, 80, 64, skew);
       try_codes(of[i].bins, of[i].raw_bits, 5, 7, 64, skew);
+      try_codes(of[i].bins, of[i].raw_bits, 19, 2, 64, skew);
       try_codes(of[i].bins, of[i].raw_bits, 2, 900, 6, skew);
       try_codes(of[i].bins, of[i].raw_bits, 9, 1, 3, skew);
       try_codes(of[i].bins, of[i].raw_bits, 1, 1, 4096, skew);
@@ -259,11 +269,30 @@ static void codes_survive_close_to_their_entropy(void **state) {
   try_codes(1, 0, 2, 80, 64, 0); /* nothing to say */
 }
 
+/* The vectors' writer multiplies where the plain one divides: two codes of every pair of frequencies. */
+static void every_frequency_divides_alike(void **state) {
+  (void)state;
+  enum { BANDS = 9, N = 64, MOST = 2 * N + 4 };
+  uint8_t code[BANDS * N], room[BANDS * MOST], one[MOST];
+  for (int freq = 1; freq < 1 << COVI_CODE_BITS; freq++) {
+    covi_code_model model = {.start = {0, (uint16_t)freq, 1 << COVI_CODE_BITS}, .bins = 2, .raw_bits = 1, .coded = 1};
+    covi_coded coded[COVI_BANDS_AT_ONCE];
+    uint32_t ones = 1 + draw(15); /* of 16: also codes that are rarer or more frequent than the model says */
+    for (int j = 0; j < BANDS * N; j++) code[j] = draw(16) < ones;
+    covi_code_write_bands(&model, code, N, BANDS, room, coded);
+    for (int j = 0; j < BANDS; j++) {
+      size_t bytes = (size_t)(covi_code_write(&model, code + j * N, N, one) - one);
+      assert_int_equal(coded[j].bytes, bytes);
+      assert_memory_equal(coded[j].at, one, bytes);
+    }
+  }
+}
+
 int main(void) {
   const struct CMUnitTest tests[] = {
       cmocka_unit_test(indices_survive_at_any_shape),         cmocka_unit_test(the_bound_holds_at_the_extremes),
       cmocka_unit_test(a_band_has_one_encoding_in_each_mode), cmocka_unit_test(coders_come_close_to_the_bound),
-      cmocka_unit_test(codes_survive_close_to_their_entropy),
+      cmocka_unit_test(codes_survive_close_to_their_entropy), cmocka_unit_test(every_frequency_divides_alike),
   };
   return cmocka_run_group_tests(tests, NULL, NULL);
 }
