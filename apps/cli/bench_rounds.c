@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "cli/bench_run.h"
 #include "common/loop_settings.h"
@@ -105,7 +106,10 @@ cov_status bench_rounds_encode(bench_rounds *r, cov_encoder *encoder, int peer, 
   COV_TRY(cov_encoder_encode(encoder, theta, end, feedback, NULL));
   size_t piece_bytes;
   COV_TRY(cov_encoder_piece(encoder, r->piece, &piece_bytes));
-  return cov_payload_write(&r->grid, &r->quant, &head, 1, r->piece, piece_bytes, payload, bytes);
+  const double start = cov_clock_s();
+  cov_status st = cov_payload_write(&r->grid, &r->quant, &head, 1, r->piece, piece_bytes, payload, bytes);
+  r->payload_s += cov_clock_s() - start;
+  return st;
 }
 
 cov_status bench_rounds_check(const bench_rounds *r, cov_payload_view *views) {

@@ -35,8 +35,9 @@ typedef struct {
   int64_t last;      /* number of the last round */
   double train_loss; /* of the last round, nats a token, mean over the peers */
   size_t payload_bytes_max;
-  uint8_t *piece;  /* owned */
-  uint8_t *leaves; /* [shard.n_bands * 16] owned */
+  double payload_s; /* of all that was encoded, what the piece took to become a payload: assembling and digest */
+  uint8_t *piece;   /* owned */
+  uint8_t *leaves;  /* [shard.n_bands * 16] owned */
   uint8_t params_digest[32], run_id[16];
 } bench_rounds;
 

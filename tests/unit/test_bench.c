@@ -399,6 +399,7 @@ static void codec_counts_what_it_sends(void **state) {
                                         "check_bytes_per_s", "hash_bytes_per_s"};
   for (size_t i = 0; i < sizeof samples / sizeof *samples; i++) assert_samples(samples[i]);
   assert_close(number("encode_of_bound"), number("encode_params_per_s") / number("stream_bound_params_per_s"));
+  assert_true(number("compress_params_per_s") > number("encode_params_per_s")); /* without the payload and its digest */
   assert_true(number("peers") == 3 && number("round") == 1);
   assert_int_equal(strncmp(value_of("source"), "\"synthetic", 10), 0);
   assert_non_null(strstr(err_text, "2/2, loss"));

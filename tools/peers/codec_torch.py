@@ -5,12 +5,14 @@ What is timed on the PyTorch side are the operators of templar as protocol 3 des
 original is. compress: error feedback, chunks, top-k, 4-bin quantiser, 12-bit packing, and the residual, for which the
 original unpacks its own payload and scatters it as it would that of a peer (e - decode(decompress(payload)), 3.2).
 aggregate: unpacking, dequantising, median-norm clip, mean over senders, norm and mean of the result (its fingerprint),
-look for what is not finite, outer step (3.9). Ours also writes, digests and hashes: see `bench codec`.
+look for what is not finite, outer step (3.9). compress is beside our compress, which entropy-codes where the original
+packs; `encode` is ours with the payload and its digest, aggregate with the state hash: see `bench codec`.
 Beside them `short`, which the original is not: the residual from the indices at hand with a plain scatter, no
-fingerprint, no look for what is not finite. The tensors are those of configs/presets/bench-codec.yaml. Needs PyTorch
+fingerprint, no look for what is not finite. Ours are payloads of round 30 of eight peers: with AdamW's first steps, all
+about as large, the guesses of the selection let too many through. The tensors are those of configs/presets/bench-codec.yaml. Needs PyTorch
 (pip install torch), so run it with the Python of an environment that has it.
 
-usage: tools/peers/codec_torch.py [--covenant build/cpu/bin/covenant] [--threads 1] [--turns 5] [--peers 8]
+usage: tools/peers/codec_torch.py [--covenant build/cpu/bin/covenant] [--threads 1] [--turns 5] [--peers 8] [--rounds 31]
 prints one JSON object: medians of parameters a second by time and by processor time, and the ratios of ours to PyTorch's.
 """
 import argparse
@@ -140,7 +142,7 @@ def timed(work):
 
 
 def covenant(args):
-    line = [args.covenant, "bench", "codec", "-c", PRESET, "--json", "--reps", "3", "--rounds", "2",
+    line = [args.covenant, "bench", "codec", "-c", PRESET, "--json", "--reps", "5", "--rounds", str(args.rounds),
             "--threads", str(args.threads), f"run.peers={args.peers}"] + args.setting
     done = subprocess.run(line, capture_output=True, text=True)
     if done.returncode != 0:
@@ -154,6 +156,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--peers", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("setting", nargs="*", help="key=value for covenant, e.g. sync.quantizer=sign1")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -173,12 +176,13 @@ def main():
         row = covenant(args)
         if row["params"] != n:
             sys.exit(f"{PRESET} has {row['params']} parameters, the tensors here {n}: shapes() is out of date")
-        for key in ("encode_params_per_s", "aggregate_params_per_s", "encode_params_per_cpu_s",
+        for key in ("compress_params_per_s", "encode_params_per_s", "aggregate_params_per_s", "encode_params_per_cpu_s",
                     "aggregate_params_per_cpu_s", "encode_of_bound", "encode_of_bound_cpu"):
             ours.setdefault(key, []).append(row[key])
         for _ in range(3):
             for prefix, short in (("", False), ("short_", True)):
                 _, wall, cpu = timed(lambda: compress(theta, end, feedback, short))
+                peer.setdefault(prefix + "compress_params_per_s", []).append(n / wall)
                 peer.setdefault(prefix + "encode_params_per_s", []).append(n / wall)
                 peer.setdefault(prefix + "encode_params_per_cpu_s", []).append(n / cpu)
                 _, wall, cpu = timed(lambda: aggregate(theta, payloads, short))
