@@ -4,6 +4,9 @@
  * of them: as in a run, where training has used the caches in between, parameters come from memory.
  * --threads are those of the shard and of the bound. Checking a payload has one thread.
  *
+ * An encoding is timed behind another one of the same differences, so that something is owed to the error feedback, as
+ * in a run, and guesses for the selection are there; a round that differs more looks at more chunks twice.
+ *
  *   compress             encoding without the last step, in which pieces become a payload with its digest: what the
  *                        original's operator does, which packs too (tools/peers/codec_torch.py)
  *   encode_of_bound      encoding against the memory's bandwidth / 16 bytes a parameter, medians

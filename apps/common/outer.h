@@ -8,8 +8,8 @@
  *   cov_outer_finish    apply, give back, hash
  *   cov_outer_settle    before a checkpoint reads the error feedback
  *
- * All are Collective over the peer's sync ranks; a failure on one is a failure on all. The gateway computes in a thread
- * of its own and looks after its links meanwhile (comm/beside.h). */
+ * All but the last are Collective over the peer's sync ranks; a failure on one is a failure on all. The gateway
+ * computes in a thread of its own and looks after its links meanwhile (comm/beside.h). */
 #ifndef COVENANT_APPS_OUTER_H
 #define COVENANT_APPS_OUTER_H
 
@@ -88,7 +88,8 @@ cov_status cov_outer_share(cov_outer *outer, int *n, cov_payload_bytes *set, cov
  *  `round`: number of rounds done after this. */
 cov_status cov_outer_finish(cov_outer *outer, const cov_payload_view *const *views, int n,
                             const cov_payload_view *rejected, int64_t round);
-/** What the last round sent is off the error feedback: it may be read, as long as no round is encoded. Local. */
+/** What the last round sent is off the error feedback: it may be read, as long as no round is encoded. Fails
+ *  only if a link does. Local. */
 cov_status cov_outer_settle(cov_outer *outer);
 
 #endif

@@ -129,12 +129,12 @@ static cov_status open_rank(sync_rank *s) {
   return load_start(s);
 }
 
-/* The state that training starts from now is saved while it trains, if it is due. */
-static cov_status begin_saving(sync_rank *s, int64_t round, bool always) {
+/* Whether the state of `round` is saved: all ranks know it afterwards. Before training starts from it, which asks too.
+ */
+static cov_status decide_saving(sync_rank *s, int64_t round, bool always) {
   cov_status st = cov_saving_look(&s->saving);
   if (st == COV_OK && s->is_gateway) cov_saving_due(&s->saving, round, always);
-  COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how)); /* the others read the save word behind this */
-  return cov_saving_begin(&s->saving, round);
+  return cov_agree(s->outer.comm, st, &s->outer.how); /* the others read the save word behind this */
 }
 
 /* Before error feedback or theta change: what is being saved must be in the file. */
@@ -318,12 +318,13 @@ static cov_status run_round(sync_rank *s, int64_t t, int *more) {
   cov_train_report train = {0};
   cov_status st = s->is_gateway ? cov_gateway_begin(&s->gateway) : COV_OK;
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
-  COV_TRY(begin_saving(s, t, false));
+  COV_TRY(decide_saving(s, t, false));
   s->times.begin_s = cov_clock_s();
   if (!s->ahead) {
     COV_TRY(cov_outer_reset(&s->outer));
     start_training(s, t);
   }
+  COV_TRY(cov_saving_begin(&s->saving, t)); /* while training goes on: nothing of the state moves until it is encoded */
   COV_TRY(wait_for_training(s, t));
   if (s->is_gateway && (!cov_segment_train_read(s->segment, &train) || train.round != t)) {
     st = COV_FAIL(COV_EBUG, "training rang for round %" PRId64 " but reported on round %" PRId64, t, train.round);
@@ -370,7 +371,8 @@ static cov_status finish(sync_rank *s, int64_t t) {
   bool stopped = t + 1 < s->app->cfg.run.rounds;
   cov_status st = finish_saving(s); /* the one before must not keep us from the final one */
   COV_TRY(cov_agree(s->outer.comm, st, &s->outer.how));
-  COV_TRY(begin_saving(s, t + 1, true));
+  COV_TRY(decide_saving(s, t + 1, true));
+  COV_TRY(cov_saving_begin(&s->saving, t + 1));
   if (s->is_gateway) announce_end(s, t);
   st = finish_saving(s);
   if (s->is_gateway && st == COV_OK) {

@@ -31,8 +31,8 @@ void cov_saving_close(cov_saving *s);
 /** Gateway, before it rings theta_bell for `round`: set the save word if its state is to be saved (`always`, or a
  *  multiple of checkpoint.every_rounds), the last one has ended, and the folder can be made anew. Local. */
 void cov_saving_due(cov_saving *s, int64_t round, bool always);
-/** Every sync rank, after the save word is set: begin to write if it names `round`. Fails only if a link does. Local.
- */
+/** Every sync rank, after the save word is set: if it names `round`, settle the error feedback, which takes time, and
+ *  begin to write. Fails only if a link does. Local. */
 cov_status cov_saving_begin(cov_saving *s, int64_t round);
 /** Take note of a job that has ended, and tell the other peers. Local. */
 cov_status cov_saving_look(cov_saving *s);

@@ -92,9 +92,18 @@ static inline void mark_rows(const uint16_t *index, int k, int w, uint64_t *row)
   }
 }
 
+/* Ask for what was sent of the k entries from `kept` on. */
+static inline void fetch_sent(const sweep_pass *p, int64_t kept, int k) {
+  for (int j = 0; j < k; j += COVI_LINE_ELEMS) {
+    __builtin_prefetch(p->sweep->value + kept + j);
+    __builtin_prefetch(p->sweep->index + kept + j);
+    __builtin_prefetch(p->sent->code + kept + j);
+  }
+}
+
 /* What is owed to a chunk whose entries begin at `kept`: the values become what is left of them, so that they need no
- * memory of their own. The lines of the chunk `ahead` entries further are asked for. */
-static void owe(const sweep_pass *p, int t, int64_t kept, int64_t ahead, covi_owed *owed) {
+ * memory of their own. */
+static void owe(const sweep_pass *p, int t, int64_t kept, covi_owed *owed) {
   const covi_sweep *s = p->sweep;
   const cov_grid_tensor *gt = &s->shard->grid->tensor[t];
   const uint16_t *index = s->index + kept;
@@ -104,11 +113,6 @@ static void owe(const sweep_pass *p, int t, int64_t kept, int64_t ahead, covi_ow
   else mark_rows(index, gt->k, gt->w, owed->row);
   for (int j = 0; j < gt->k; j++) value[j] = rest_of(p, t, kept + j);
   owed->rest = value;
-  for (int j = 0; j < gt->k; j += COVI_LINE_ELEMS) {
-    __builtin_prefetch(value + ahead + j);
-    __builtin_prefetch(index + ahead + j);
-    __builtin_prefetch(p->sent->code + kept + ahead + j);
-  }
 }
 
 /* While the top k of chunk c are found memory is idle: ask for some more of the band that comes next, behind what its
@@ -153,7 +157,10 @@ static uint32_t select_bands(const void *context, int slot, int t, int64_t first
         uint32_t own = s->floor[s->chunk_first[t] + chunk + c];
         candidates[c].floor = gt->k == gt->chunk_elems ? 0 : own > 0 ? own : guess;
       }
-      for (int c = 0; p->sent && c < n; c++) owe(p, t, kept + (chunk + c) * gt->k, n * gt->k, &owed[c]);
+      for (int c = 0; p->sent && c < n; c++) {
+        owe(p, t, kept + (chunk + c) * gt->k, &owed[c]);
+        fetch_sent(p, kept + (chunk + c + n) * gt->k, gt->k); /* of the next tile */
+      }
       uint32_t m = p->width->feedback(&tile, candidates);
       if (m > largest) largest = m;
       for (int c = 0; c < n; c++) {

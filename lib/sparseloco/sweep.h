@@ -2,10 +2,10 @@
  * maximum, so the number of threads never shows in a result.
  *
  *   select     theta, theta_end, e -> e       16 bytes: e <- beta e + (theta - theta_end), and the top-k of each chunk
- *   subtract   e, where something is sent     one line of memory an entry: e <- e - decoded. Or else the next select
- * does it on its way, when it has the line anyway undo       instead, where the round fails: e <- (e - (theta -
- * theta_end)) / beta
+ *   subtract   e, where something is sent     one line of memory an entry: e <- e - decoded
+ *   undo       instead, where the round fails: e <- (e - (theta - theta_end)) / beta
  *
+ * The subtraction may wait for the next select, which does it on its way: then no line comes from memory for it.
  * A chunk is in the caches only while `select` is at it: its elements that reach a guessed floor are set aside on the
  * way, and the exact top-k is found among those few. A guess that was too high costs a second look at the chunk.
  * Not part of the public interface. */

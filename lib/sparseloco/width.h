@@ -119,8 +119,9 @@ typedef struct {
   /** Largest magnitude bits of x[n], infinities and NaN included; 0 for n = 0. */
   uint32_t (*largest)(const float *x, int64_t n);
 
-  /** e <- fl(fl(beta e) + fl(theta - theta_end)) over the tile, in place. Of each chunk c, candidates[c] (its floor is
-   *  set) receives what reaches the floor. Returns the largest magnitude bits of e. */
+  /** e <- fl(fl(beta e) + fl(theta - theta_end)) over the tile, in place, after what is owed has been put into e. Of
+   * each chunk c, candidates[c] (its floor is set) receives what reaches the floor. Returns the largest magnitude bits
+   * of e. */
   uint32_t (*feedback)(const covi_tile *tile, covi_candidates *candidates);
 
   /** The same candidates from an e that is there already: h rows of w elements. */
@@ -168,6 +169,7 @@ extern const covi_width covi_width_plain, covi_width_avx2, covi_width_avx512, co
 int covi_rice_64_avx512(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
 int covi_rice_64_vbmi2(const uint8_t *low, const uint8_t *unary, uint64_t *unary_bit, uint64_t limit, uint16_t *index);
 
+/* The writer of codes for both of them. */
 void covi_put_codes_avx512(covi_putter *putter, const uint8_t *code, int64_t n);
 
 /** The table in use: the widest that this processor runs. */
@@ -182,7 +184,7 @@ int covi_width_choose(const char *name);
  * some 16 lines are on their way, and in between memory waits for the core. A tile is gone through as memory lies, or
  * nearly, so what comes next is a constant ahead: 2 KB of three arrays fit into any first-level cache, and from 1 to
  * 6 KB the time of a selection differed by 3 %. */
-enum { COVI_LINE_ELEMS = 16, COVI_AHEAD_ELEMS = 1024 };
+enum { COVI_LINE_ELEMS = 16, COVI_AHEAD_ELEMS = 512 };
 
 /** Put what is owed to row r of a chunk into its e, which begins at `e`. */
 static inline void covi_owed_settle(covi_owed *owed, int r, float *e) {

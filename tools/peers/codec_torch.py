@@ -9,8 +9,9 @@ look for what is not finite, outer step (3.9). compress is beside our compress, 
 packs; `encode` is ours with the payload and its digest, aggregate with the state hash: see `bench codec`.
 Beside them `short`, which the original is not: the residual from the indices at hand with a plain scatter, no
 fingerprint, no look for what is not finite. Ours are payloads of round 30 of eight peers: with AdamW's first steps, all
-about as large, the guesses of the selection let too many through. The tensors are those of configs/presets/bench-codec.yaml. Needs PyTorch
-(pip install torch), so run it with the Python of an environment that has it.
+about as large, the guesses of the selection let too many through. The tensors are those of
+configs/presets/bench-codec.yaml. Needs PyTorch (pip install torch), so run it with the Python of an environment that
+has it.
 
 usage: tools/peers/codec_torch.py [--covenant build/cpu/bin/covenant] [--threads 1] [--turns 5] [--peers 8] [--rounds 31]
 prints one JSON object: medians of parameters a second by time and by processor time, and the ratios of ours to PyTorch's.
