@@ -349,6 +349,7 @@ typedef struct {
 
 static cov_status give_back(void *arg) {
   const refused_part *r = arg;
+  cov_encoder_settle(r->outer->encoder);
   cov_payload_give_back(r->payload, &r->outer->part, r->outer->feedback, COV_LAYOUT_SHARD);
   return COV_OK;
 }
@@ -368,7 +369,6 @@ cov_status cov_outer_finish(cov_outer *outer, const cov_payload_view *const *vie
   if (outer->shard == 0) cov_segment_theta_unlock(outer->segment, round);
   if (rejected) {
     refused_part back = {outer, rejected};
-    COV_TRY(cov_outer_settle(outer));
     COV_TRY(beside_links(outer, give_back, &back));
   }
   return hash_state(outer);

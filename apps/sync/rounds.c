@@ -129,8 +129,7 @@ static cov_status open_rank(sync_rank *s) {
   return load_start(s);
 }
 
-/* Whether the state of `round` is saved: all ranks know it afterwards. Before training starts from it, which asks too.
- */
+/* Whether the state of `round` is saved: all ranks know it afterwards. Before training starts from it and asks too. */
 static cov_status decide_saving(sync_rank *s, int64_t round, bool always) {
   cov_status st = cov_saving_look(&s->saving);
   if (st == COV_OK && s->is_gateway) cov_saving_due(&s->saving, round, always);

@@ -66,10 +66,9 @@ static inline void covi_bits_put_wide(covi_bit_writer *w, uint64_t value, int n)
 
 /** Fill the last byte with zeros; returns the end. */
 static inline uint8_t *covi_bits_end(covi_bit_writer *w) {
-  for (; w->n_pending > 0; w->n_pending -= 8) {
-    *w->at++ = (uint8_t)w->pending;
-    w->pending >>= 8;
-  }
+  covi_bits_flush(w);
+  if (w->n_pending > 0) *w->at++ = (uint8_t)w->pending;
+  w->pending = 0;
   w->n_pending = 0;
   return w->at;
 }
