@@ -48,6 +48,7 @@ typedef struct cov_remote {
   cov_arrival arrival;               /* of what it sends: when to ask for it */
   const struct cov_remote *asked;    /* who was asked last for its payload of this round, or NULL */
   bool direct;                       /* it has lost its relay: our payloads go to it directly */
+  int64_t direct_round;              /* of our latest payload that went to it directly; -1: none */
 } cov_remote;
 
 /* What sync/notice.c has said. */

@@ -256,7 +256,7 @@ cov_status cov_gateway_open(cov_app *app, cov_outer *outer, cov_gateway *gw) {
   if (!gw->remote) return COV_FAIL(COV_ENOMEM, "no memory for %d peers", gw->n_remote);
   for (int i = 0; i < gw->n_remote; i++) {
     gw->remote[i].peer = i;
-    gw->remote[i].refused = -1;
+    gw->remote[i].refused = gw->remote[i].direct_round = -1;
     for (int s = 0; s < COV_GATEWAY_ROUNDS; s++) gw->remote[i].slot[s].round = -1;
   }
   cov_remote *self = &gw->remote[app->peer];

@@ -134,6 +134,12 @@ static cov_status send_slot(cov_gateway *gw, const cov_slot *slot, int to) {
   return send_bytes(gw, slot->round, slot->bytes, slot->n_bytes, to);
 }
 
+/* Our own, to a peer. */
+static cov_status send_direct(cov_gateway *gw, const cov_slot *slot, cov_remote *to) {
+  to->direct_round = slot->round;
+  return send_slot(gw, slot, to->peer);
+}
+
 /* The relay that our payloads go through, or -1: none. */
 static int own_relay(const cov_gateway *gw) {
   if (gw->topology != COV_TOPOLOGY_RELAY) return -1;
@@ -147,31 +153,32 @@ static cov_status spread(cov_gateway *gw, const cov_slot *slot) {
   int relay = own_relay(gw);
   if (relay >= 0) COV_TRY(send_slot(gw, slot, relay));
   for (int k = 1; k < gw->n_remote; k++) {
-    const cov_remote *r = &gw->remote[(gw->app->peer + k) % gw->n_remote];
+    cov_remote *r = &gw->remote[(gw->app->peer + k) % gw->n_remote];
     if (!cov_carrier_alive(gw->carrier, r->peer) || (relay >= 0 && !r->direct)) continue;
-    COV_TRY(send_slot(gw, slot, r->peer));
+    COV_TRY(send_direct(gw, slot, r));
   }
   return COV_OK;
 }
 
-/* Our payload of the present round, if it is on its way already, to a peer that is not known to have it. */
-static cov_status send_present(cov_gateway *gw, int to) {
+/* Our payload of the present round, if it is on its way already, to a peer that is not known to have it. Once: that our
+ * relay is gone and that the peer has lost it too, we hear in any order. */
+static cov_status send_present(cov_gateway *gw, cov_remote *to) {
   int32_t holder[COV_LEDGER_MAX_MEMBERS];
   const cov_slot *slot = &remote_of(gw, (int32_t)gw->app->peer)->slot[gw->round % COV_GATEWAY_ROUNDS];
-  if (slot->round != gw->round || !gw->commit) return COV_OK;
+  if (slot->round != gw->round || to->direct_round == gw->round || !gw->commit) return COV_OK;
   int32_t n = cov_commit_holders(gw->commit, (int32_t)gw->app->peer, cov_payload_digest(slot->bytes, slot->n_bytes),
                                  holder, COV_LEDGER_MAX_MEMBERS);
   for (int32_t i = 0; i < n; i++) {
-    if (holder[i] == to) return COV_OK;
+    if (holder[i] == to->peer) return COV_OK;
   }
-  return send_slot(gw, slot, to);
+  return send_direct(gw, slot, to);
 }
 
 cov_status cov_gateway_go_direct(cov_gateway *gw, int peer) {
   cov_remote *r = remote_of(gw, peer);
   if (!r || r->direct) return COV_OK;
   r->direct = true;
-  return own_relay(gw) >= 0 ? send_present(gw, peer) : COV_OK;
+  return send_present(gw, r);
 }
 
 cov_status cov_gateway_link_lost(cov_gateway *gw, int number, const char *reason) {
@@ -181,10 +188,10 @@ cov_status cov_gateway_link_lost(cov_gateway *gw, int number, const char *reason
       gw->topology == COV_TOPOLOGY_RELAY && number == gw->n_remote + cov_relay_of((int)gw->app->peer, gw->n_relays);
   cov_log_warn("relay %d is gone: %s; payloads go directly", number - gw->n_remote, reason);
   for (int i = 0; i < gw->n_remote; i++) {
-    int peer = gw->remote[i].peer;
-    if (peer == gw->app->peer || !cov_carrier_alive(gw->carrier, peer)) continue;
-    COV_TRY(cov_gateway_post(gw, peer, COV_MESSAGE_DIRECT, gw->round, NULL, 0, COV_POST_URGENT));
-    if (ours && !gw->remote[i].direct) COV_TRY(send_present(gw, peer));
+    cov_remote *r = &gw->remote[i];
+    if (r->peer == gw->app->peer || !cov_carrier_alive(gw->carrier, r->peer)) continue;
+    COV_TRY(cov_gateway_post(gw, r->peer, COV_MESSAGE_DIRECT, gw->round, NULL, 0, COV_POST_URGENT));
+    if (ours) COV_TRY(send_present(gw, r));
   }
   return COV_OK;
 }

@@ -59,20 +59,32 @@ static void the_links_are_measured(void **state) {
   assert_true(test_run_lines(&run, "logs/peer-0-sync-0.log", "exchange.topology=auto takes", "Mbit/s") > 0);
 }
 
-static void a_relay_dies(void **state) {
-  (void)state;
-  test_run_start(&run, "killed", relay);
+static void kill_a_relay(const char *name) {
+  test_run_start(&run, name, relay);
   assert_true(test_run_reach(&run, 2));
   pid_t victim = test_run_pid(&run, 0, "relay");
   assert_int_equal(kill(victim, SIGKILL), 0);
   assert_int_equal(test_run_wait(&run), 0);
   assert_string_equal(test_run_state(&run), "done");
+  for (int64_t row = 0; row < 10; row++) assert_true(test_run_metric(&run, row, "peers_in") == 4);
   assert_string_equal(test_run_common_hash(&run, 4), mesh_hash);
   for (int peer = 0; peer < 4; peer++) {
-    char name[64];
-    snprintf(name, sizeof name, "logs/peer-%d-sync-0.log", peer);
-    assert_true(test_run_lines(&run, name, "relay 0 is gone", "") > 0);
+    char file[64];
+    snprintf(file, sizeof file, "logs/peer-%d-sync-0.log", peer);
+    assert_true(test_run_lines(&run, file, "relay 0 is gone", "") > 0);
   }
+}
+
+static void a_relay_dies(void **state) {
+  (void)state;
+  kill_a_relay("killed");
+}
+
+/* Peer 0 is asked for its payload by all others before it takes note that its relay, where it went, is gone. */
+static void others_see_first_that_a_relay_died(void **state) {
+  (void)state;
+  test_run_replace_sync(&run, "covenant-sync-unaware");
+  kill_a_relay("unaware");
 }
 
 int main(void) {
@@ -81,6 +93,7 @@ int main(void) {
       cmocka_unit_test(relays_change_no_bit),
       cmocka_unit_test(the_links_are_measured),
       cmocka_unit_test(a_relay_dies),
+      cmocka_unit_test(others_see_first_that_a_relay_died),
   };
   return cmocka_run_group_tests(tests, prepare, NULL);
 }
