@@ -164,8 +164,14 @@ static cov_status hash_state(cov_outer *outer) {
   return cov_coll_bcast(outer->comm, 0, outer->hash, sizeof outer->hash, &outer->how);
 }
 
-cov_status cov_outer_hash(cov_outer *outer) {
+static cov_status hash_leaves(void *arg) {
+  cov_outer *outer = arg;
   cov_shard_leaves(&outer->part, cov_segment_theta(outer->segment), COV_LAYOUT_SPAN, outer->leaves);
+  return COV_OK;
+}
+
+cov_status cov_outer_hash(cov_outer *outer) {
+  COV_TRY(beside_links(outer, hash_leaves, outer));
   return hash_state(outer);
 }
 

@@ -56,6 +56,7 @@ static cov_status open_links(relay_rank *r) {
                                      .heartbeat_s = app->cfg.exchange.heartbeat,
                                      .link_timeout_s = app->cfg.exchange.link_timeout};
   COV_TRY(cov_carrier_world_open(comms->outer, &params, rank, &r->carrier));
+  for (int i = 0; i < peers; i++) cov_carrier_await(r->carrier, i, app->cfg.run.start_timeout);
   return cov_relay_create(r->carrier, COV_MESSAGE_PAYLOAD, number, peers, &r->relay);
 }
 

@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "comm/beside.h"
 #include "exchange/carrier_world.h"
 #include "sync/gateway.h"
 #include "sync/gateway_early.h"
@@ -149,6 +150,17 @@ static cov_status tell(const cov_gateway *gw) {
   return cov_events_resume(gw->app->events, &event);
 }
 
+/* Going back to a state: it may mean removing large files. */
+typedef struct {
+  cov_gateway *gw;
+  const cov_offer *chosen;
+} going_back;
+
+static cov_status go_back(void *arg) {
+  const going_back *b = arg;
+  return cov_resume_apply(b->gw->app, b->chosen, &b->gw->resume);
+}
+
 /* All peers have the same offers before them, so all come to the same result. */
 static cov_status choose_start(cov_gateway *gw) {
   cov_offer chosen;
@@ -169,7 +181,8 @@ static cov_status choose_start(cov_gateway *gw) {
                     ", from which the run is resumed; it has to join anew",
                     gw->app->peer, chosen.round);
   }
-  COV_TRY(cov_resume_apply(gw->app, &chosen, &gw->resume));
+  going_back back = {gw, &chosen};
+  COV_TRY(cov_beside_run(go_back, &back, &gw->outer->how));
   gw->round = gw->resume.round - 1;
   COV_TRY(chosen.round > 0 ? go_on(gw) : found(gw));
   COV_TRY(cov_gateway_early_take(gw));
@@ -199,7 +212,10 @@ static cov_status open_links(cov_gateway *gw) {
                                      .heartbeat_s = cfg->exchange.heartbeat,
                                      .link_timeout_s = cfg->exchange.link_timeout};
   COV_TRY(cov_transfers_create(gw->outer->payload_bytes_max, &gw->incoming));
-  return cov_carrier_world_open(comms->outer, &params, rank, &gw->carrier);
+  COV_TRY(cov_carrier_world_open(comms->outer, &params, rank, &gw->carrier));
+  /* Each peer opens when it has looked through its checkpoints; a relay has none. */
+  for (int i = 0; i < gw->n_remote; i++) cov_carrier_await(gw->carrier, i, cfg->run.start_timeout);
+  return COV_OK;
 }
 
 static bool is_measured(const cov_gateway *gw) {

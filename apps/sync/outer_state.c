@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "comm/agree.h"
+#include "comm/beside.h"
 #include "comm/collective.h"
 
 /* The groups that the outer state consists of, and where each keeps this rank's bands. */
@@ -49,10 +50,17 @@ cov_status cov_outer_pieces(const cov_outer *outer, cov_ckpt_piece **pieces, int
   return COV_OK;
 }
 
-static cov_status read_own(const cov_outer *outer, const char *folder) {
+/* The outer state, out of a checkpoint. */
+typedef struct {
+  const cov_outer *outer;
+  const char *folder;
+} reading;
+
+static cov_status read_own(void *arg) {
+  const cov_outer *outer = ((const reading *)arg)->outer;
   group g[GROUPS_MAX];
   cov_ckpt *ckpt;
-  COV_TRY(cov_ckpt_open(folder, COV_CKPT_SOURCES, &ckpt));
+  COV_TRY(cov_ckpt_open(((const reading *)arg)->folder, COV_CKPT_SOURCES, &ckpt));
   cov_status st = COV_OK;
   int n_groups = groups_of(outer, g);
   for (int i = 0; i < n_groups && st == COV_OK; i++) {
@@ -67,9 +75,11 @@ static cov_status read_own(const cov_outer *outer, const char *folder) {
 
 cov_status cov_outer_load(cov_outer *outer, const char *folder, int64_t round,
                           const uint8_t state_hash[COV_STATE_HASH_BYTES]) {
+  reading all = {outer, folder};
   if (outer->shard == 0) cov_segment_theta_lock(outer->segment);
   COV_TRY(cov_coll_barrier(outer->comm, &outer->how));
-  COV_TRY(cov_agree(outer->comm, read_own(outer, folder), &outer->how));
+  cov_status st = cov_beside_run(read_own, &all, outer->shard == 0 ? &outer->how : NULL);
+  COV_TRY(cov_agree(outer->comm, st, &outer->how));
   cov_encoder_forget(outer->encoder);
   if (outer->shard == 0) cov_segment_theta_unlock(outer->segment, round);
   COV_TRY(cov_outer_hash(outer));

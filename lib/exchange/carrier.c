@@ -169,6 +169,11 @@ void cov_carrier_drop(cov_carrier *c, int peer, const char *reason) {
   if (i >= 0) cov_link_end(c, i, 0, 0, reason);
 }
 
+void cov_carrier_await(cov_carrier *c, int peer, double seconds) {
+  int i = find_link(c, peer);
+  if (i >= 0) c->link[i].await_s = c->backend->now(c->state) + seconds;
+}
+
 int cov_carrier_alive(const cov_carrier *c, int peer) {
   int i = find_link(c, peer);
   return i >= 0 && c->link[i].state == COV_LINK_UP;

@@ -95,6 +95,9 @@ uint8_t *cov_carrier_keep(cov_carrier *carrier, const cov_carrier_event *event);
 /** Drop a link by decision of the caller: no event follows. Unknown or dropped already: nothing happens. */
 void cov_carrier_drop(cov_carrier *carrier, int peer, const char *reason);
 
+/** The other end may be opened `seconds` from now: until then it is not silent as long as nothing has come from it.
+ *  Unknown: nothing happens. */
+void cov_carrier_await(cov_carrier *carrier, int peer, double seconds);
 /** 1 while `peer` has a live link. */
 int cov_carrier_alive(const cov_carrier *carrier, int peer);
 /** Links dropped other than by goodbye; what cov_mpi_finish wants to know. */

@@ -39,6 +39,7 @@ typedef struct {
   int bye_queued, bye_sent, bye_heard;
   double heard_s, sent_s, moved_s; /* last sign of life, last frame begun, last byte of the present frame */
   double forgiven_s;               /* own absence that was taken off since heard_s */
+  double await_s;                  /* until then its other end may not be open yet, if nothing has come */
   uint64_t next_out, next_in;      /* frame numbers */
   cov_outgoing *first, *last;      /* queue; the first n_sending of it are with the backend */
   int n_sending, window;           /* window: how many may be */

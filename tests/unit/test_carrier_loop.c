@@ -294,6 +294,42 @@ static void a_slow_link_is_not_a_dead_link(void **state) {
   close_net(&x);
 }
 
+/* Its other end may be opened later than a link may be silent; not for ever, and once it was heard no more. */
+static void an_end_is_waited_for(void **state) {
+  (void)state;
+  net x;
+  cov_carrier_params p[N] = {params_of(0), params_of(1), params_of(2)};
+  assert_ok(cov_loop_create(N, &x.loop));
+  for (int i = 0; i < 2; i++) assert_ok(cov_carrier_loop_open(x.loop, &p[i], &x.end[i]));
+  x.end[2] = NULL;
+  cov_carrier_await(x.end[0], 2, 60);
+  live(&x, 20, 3);
+  assert_int_equal(cov_carrier_alive(x.end[0], 2), 1);
+  assert_int_equal(cov_carrier_alive(x.end[1], 2), 0); /* which did not wait */
+  assert_ok(cov_carrier_loop_open(x.loop, &p[2], &x.end[2]));
+  live(&x, 20, 5);
+  assert_int_equal(cov_carrier_alive(x.end[0], 2), 1);
+  live(&x, 10, 1); /* both others are silent now */
+  assert_int_equal(cov_carrier_alive(x.end[0], 2), 0);
+  close_net(&x);
+}
+
+static void an_end_that_never_comes_is_given_up(void **state) {
+  (void)state;
+  net x;
+  cov_carrier_params p = params_of(0);
+  assert_ok(cov_loop_create(N, &x.loop));
+  assert_ok(cov_carrier_loop_open(x.loop, &p, &x.end[0]));
+  x.end[1] = x.end[2] = NULL;
+  cov_carrier_await(x.end[0], 1, 60);
+  live(&x, 59, 1);
+  assert_int_equal(cov_carrier_alive(x.end[0], 1), 1);
+  assert_int_equal(cov_carrier_alive(x.end[0], 2), 0);
+  live(&x, 2, 1);
+  assert_int_equal(cov_carrier_alive(x.end[0], 1), 0);
+  close_net(&x);
+}
+
 /* An endpoint that computed for a long time must not blame the others; for ever it may not. */
 static void own_absence_is_not_silence(void **state) {
   (void)state;
@@ -440,6 +476,8 @@ int main(void) {
       cmocka_unit_test(death_in_mid_transfer),
       cmocka_unit_test(a_link_that_takes_nothing_is_dropped),
       cmocka_unit_test(a_slow_link_is_not_a_dead_link),
+      cmocka_unit_test(an_end_is_waited_for),
+      cmocka_unit_test(an_end_that_never_comes_is_given_up),
       cmocka_unit_test(own_absence_is_not_silence),
       cmocka_unit_test(lying_frames_cost_their_sender),
       cmocka_unit_test(every_flipped_bit_is_found),
