@@ -237,12 +237,13 @@ cov_status cov_gateway_begin(cov_gateway *gw) {
     cov_remote *r = &gw->remote[i];
     cov_arrival_reset(&r->arrival);
     r->asked = NULL;
+    r->asks = 0;
     if (r->peer == gw->app->peer) continue;
     if (cov_epoch_member_find(head->members, head->n_members, r->peer) && !cov_carrier_alive(gw->carrier, r->peer)) {
       COV_TRY(cov_commit_peer_alive(gw->commit, r->peer, false, cov_clock_s()));
     }
     cov_slot *slot = &r->slot[gw->round % COV_GATEWAY_ROUNDS];
-    if (slot->round == gw->round) COV_TRY(cov_gateway_take(gw, r, slot)); /* it came early */
+    if (slot->round == gw->round) COV_TRY(cov_gateway_take(gw, r, slot, r)); /* it came early */
   }
   return COV_OK;
 }
@@ -273,17 +274,37 @@ static cov_status judge(cov_gateway *gw) {
   return COV_OK;
 }
 
+/* The round is agreed, something of it is missing here, and who had it may be gone. Without a majority the others end
+ * at the next round at the latest. */
+static cov_status expect_missing(const cov_gateway *gw, double *alone_s) {
+  int others = 0;
+  double now = cov_clock_s();
+  for (int i = 0; i < gw->n_remote; i++) {
+    others += i != gw->app->peer && cov_carrier_alive(gw->carrier, gw->remote[i].peer);
+  }
+  if (cov_commit_has_quorum(gw->commit)) *alone_s = 0;
+  else if (*alone_s == 0) *alone_s = now;
+  if (others > 0 && (*alone_s == 0 || now - *alone_s < gw->app->cfg.exchange.link_timeout)) return COV_OK;
+  return COV_FAIL(COV_EREMOTE,
+                  "round %" PRId64 " is agreed, but %" PRId32
+                  " of its payloads had not come when the peers that have them were lost; this peer stops where it is",
+                  gw->round, cov_commit_missing(gw->commit, NULL, 0));
+}
+
 cov_status cov_gateway_decide(cov_gateway *gw) {
   const cov_config *cfg = &gw->app->cfg;
   double deadline = cov_clock_s() + 3 * cfg->exchange.round_timeout + 3 * cfg->exchange.link_timeout;
   const uint8_t *record;
   size_t bytes;
+  double alone_s = 0;
   char why[256];
   for (;;) {
+    double idle = gw->idle_s;
     COV_TRY(cov_gateway_turn(gw, 0.02));
     if (cov_commit_decided(gw->commit, &record, &bytes)) {
       COV_TRY(judge(gw));
       if (cov_commit_missing(gw->commit, NULL, 0) == 0) break;
+      if (gw->idle_s > idle) COV_TRY(expect_missing(gw, &alone_s)); /* what came before an end counts */
     } else if (!cov_commit_has_quorum(gw->commit)) {
       cov_commit_reason(gw->commit, why, sizeof why);
       return COV_FAIL(COV_EREMOTE, "round %" PRId64 " cannot be agreed on: %s; this peer stops where it is", gw->round,

@@ -47,7 +47,8 @@ typedef struct cov_remote {
   uint64_t stream_of;                /* serial of the last transfer that was looked at; 0: none */
   cov_arrival arrival;               /* of what it sends: when to ask for it */
   const struct cov_remote *asked;    /* who was asked last for its payload of this round, or NULL */
-  bool direct;                       /* it has lost its relay: our payloads go to it directly */
+  int32_t asks;                      /* how often somebody was */
+  bool direct;                       /* our relay does not reach it: our payloads go directly */
   int64_t direct_round;              /* of our latest payload that went to it directly; -1: none */
 } cov_remote;
 

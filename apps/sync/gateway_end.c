@@ -29,6 +29,15 @@ static double patience_s(const cov_gateway *gw) {
   return gw->app->cfg.exchange.link_timeout + gw->app->cfg.eval.timeout;
 }
 
+/* Until it is so and nothing more comes: a link may be over whose last messages have not been taken yet. */
+static cov_status wait_until(cov_gateway *gw, bool (*done)(const cov_gateway *), double deadline) {
+  for (double idle = gw->idle_s; cov_clock_s() < deadline; idle = gw->idle_s) {
+    COV_TRY(cov_gateway_turn(gw, 0.01));
+    if (done(gw) && gw->idle_s > idle) return COV_OK;
+  }
+  return COV_OK;
+}
+
 /* ---- final hashes ---- */
 
 static cov_status say_final(cov_gateway *gw) {
@@ -113,10 +122,8 @@ static bool all_over(const cov_gateway *gw) {
 }
 
 static cov_status part(cov_gateway *gw) {
-  double deadline = cov_clock_s() + patience_s(gw) + farewell_s;
   COV_TRY(say_over(gw));
-  while (!all_over(gw) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
-  return COV_OK;
+  return wait_until(gw, all_over, cov_clock_s() + patience_s(gw) + farewell_s);
 }
 
 cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {
@@ -124,8 +131,7 @@ cov_status cov_gateway_end(cov_gateway *gw, cov_close_reason reason) {
   while (gw->commit && !cov_commit_settled(gw->commit) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
   COV_TRY(say_final(gw));
   while (gw->store_next < gw->n_remote) COV_TRY(cov_gateway_store_some(gw));
-  deadline = cov_clock_s() + patience_s(gw);
-  while (!all_final(gw) && cov_clock_s() < deadline) COV_TRY(cov_gateway_turn(gw, 0.01));
+  COV_TRY(wait_until(gw, all_final, cov_clock_s() + patience_s(gw)));
   cov_status st = compare_final(gw);
   char why[512];
   snprintf(why, sizeof why, "%s", cov_error_text());

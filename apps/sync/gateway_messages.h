@@ -18,7 +18,7 @@ typedef enum {
   COV_MESSAGE_NOTICE,      /* something that the user should hear once (sync/notice.h) */
   COV_MESSAGE_ASK_TENSORS, /* the hashes of the tensors of a state, 32 bytes (sync/difference.h) */
   COV_MESSAGE_TENSORS,     /* that state, and its tensors' hashes */
-  COV_MESSAGE_DIRECT,      /* my relay is gone: send me payloads directly; no body */
+  COV_MESSAGE_DIRECT,      /* your relay does not reach me: send me payloads directly; no body */
   COV_MESSAGE_PROBE,       /* of the measurement of links (exchange/probe.h) */
   COV_MESSAGE_OVER         /* I need nothing more; how many peers I count as lost (common/over.h) */
 } cov_message_type;

@@ -11,8 +11,6 @@
 #include "sync/gateway_store.h"
 #include "sync/notice.h"
 
-static const double turn_s = 2;
-
 static cov_remote *remote_of(cov_gateway *gw, int32_t peer) {
   return peer >= 0 && peer < gw->n_remote ? &gw->remote[peer] : NULL;
 }
@@ -102,7 +100,7 @@ static cov_status announce(cov_gateway *gw, const cov_remote *from, const cov_sl
   return cov_commit_payload_ready(gw->commit, &ready, cov_clock_s());
 }
 
-cov_status cov_gateway_take(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
+cov_status cov_gateway_take(cov_gateway *gw, cov_remote *from, cov_slot *slot, const cov_remote *sender) {
   if (!cov_epoch_member_find(cov_ledger_head_get(gw->ledger)->members, cov_ledger_head_get(gw->ledger)->n_members,
                              from->peer)) {
     cov_gateway_empty(gw, slot);
@@ -110,7 +108,7 @@ cov_status cov_gateway_take(cov_gateway *gw, cov_remote *from, cov_slot *slot) {
   }
   cov_status st = open_payload(gw, from, slot, &gw->outer->how);
   if (st == COV_EREMOTE) {
-    cov_gateway_refuse(gw, from->peer, slot->round, slot->round, st);
+    cov_gateway_refuse(gw, sender->peer, slot->round, slot->round, st);
     cov_gateway_empty(gw, slot);
     return COV_OK;
   }
@@ -183,14 +181,15 @@ cov_status cov_gateway_go_direct(cov_gateway *gw, int peer) {
 
 cov_status cov_gateway_link_lost(cov_gateway *gw, int number, const char *reason) {
   if (gw->incoming) cov_transfers_drop(gw->incoming, number);
-  if (!cov_gateway_is_relay(gw, number) || !gw->ledger) return COV_OK;
+  if (!cov_gateway_is_relay(gw, number)) return COV_OK;
   bool ours =
       gw->topology == COV_TOPOLOGY_RELAY && number == gw->n_remote + cov_relay_of((int)gw->app->peer, gw->n_relays);
   cov_log_warn("relay %d is gone: %s; payloads go directly", number - gw->n_remote, reason);
   for (int i = 0; i < gw->n_remote; i++) {
     cov_remote *r = &gw->remote[i];
     if (r->peer == gw->app->peer || !cov_carrier_alive(gw->carrier, r->peer)) continue;
-    COV_TRY(cov_gateway_post(gw, r->peer, COV_MESSAGE_DIRECT, gw->round, NULL, 0, COV_POST_URGENT));
+    bool theirs = number == gw->n_remote + cov_relay_of(r->peer, gw->n_relays);
+    if (theirs) COV_TRY(cov_gateway_post(gw, r->peer, COV_MESSAGE_DIRECT, gw->round, NULL, 0, COV_POST_URGENT));
     if (ours) COV_TRY(send_present(gw, r));
   }
   return COV_OK;
@@ -234,6 +233,19 @@ static cov_remote *owner_of(cov_gateway *gw, const cov_remote *sender, const uin
   }
   (void)COV_FAIL(COV_EREMOTE, "it claims to be of peer %" PRIu32 ", which nobody asked for", head.peer);
   return NULL;
+}
+
+/* An answer that has become superfluous: the payload has come meanwhile, or nobody wants it just now. */
+static bool was_asked_for(cov_gateway *gw, const cov_remote *sender, const cov_slot *came) {
+  cov_payload_head head;
+  if (cov_payload_peek(came->bytes, came->n_bytes, &head) != COV_OK || head.peer > COV_LEDGER_MAX_PEER) return false;
+  const cov_remote *owner = remote_of(gw, (int32_t)head.peer);
+  if (!owner || head.round != (uint64_t)came->round) return false;
+  const cov_slot *have = &owner->slot[came->round % COV_GATEWAY_ROUNDS];
+  bool same = have->round == came->round && have->open &&
+              memcmp(cov_payload_digest(have->bytes, have->n_bytes), cov_payload_digest(came->bytes, came->n_bytes),
+                     COV_HASH_BYTES) == 0;
+  return same || owner->asked == sender;
 }
 
 /* Whether a payload of `total` bytes for `round` by `sender` is worth receiving. Refused once, when its first part
@@ -295,7 +307,7 @@ static cov_status take_payload(cov_gateway *gw, cov_remote *sender, cov_slot *ca
   cov_remote *from = sender;
   if (round == gw->round && !came->checked) from = owner_of(gw, sender, came->bytes, came->n_bytes);
   cov_slot *slot = from ? &from->slot[round % COV_GATEWAY_ROUNDS] : NULL;
-  if (!from) cov_gateway_refuse(gw, sender->peer, round, round, COV_EREMOTE);
+  if (!from && !was_asked_for(gw, sender, came)) cov_gateway_refuse(gw, sender->peer, round, round, COV_EREMOTE);
   /* The first of a peer counts; and it may have become late while it was coming. */
   if (!from || round < gw->round || (slot->round == round && from == sender)) {
     cov_gateway_empty(gw, came);
@@ -303,7 +315,8 @@ static cov_status take_payload(cov_gateway *gw, cov_remote *sender, cov_slot *ca
   }
   cov_gateway_empty(gw, slot);
   *slot = *came;
-  return round == gw->round ? cov_gateway_take(gw, from, slot) : COV_OK; /* the next round's waits for its begin */
+  return round == gw->round ? cov_gateway_take(gw, from, slot, sender)
+                            : COV_OK; /* the next round's waits for its begin */
 }
 
 bool cov_gateway_is_relay(const cov_gateway *gw, int number) {
@@ -391,12 +404,13 @@ cov_status cov_gateway_fetch(cov_gateway *gw, double now) {
     const cov_arrival *by = r->asked ? &r->asked->arrival : NULL;
     if (!cov_arrival_due(&r->arrival, by, gw->round, late, gw->app->cfg.exchange.round_timeout, now)) continue;
     int32_t found = cov_commit_holders(gw->commit, missing[i].peer, missing[i].hash, holder, COV_LEDGER_MAX_MEMBERS);
-    if (found < 1) found = list_alive(gw, holder); /* of a past round: who holds it is not known any more */
+    /* Of a past round nobody knows any more who holds it; and those who should may have lost it. */
+    if (r->asks >= found) found = list_alive(gw, holder);
     if (found < 1) continue;
     uint8_t body[COV_FETCH_BYTES];
     cov_fetch_encode(missing[i].peer, missing[i].hash, body);
-    /* Another holder each time: the first may be slow or gone. */
-    int32_t turn = (int32_t)((int64_t)(now / turn_s) % found);
+    /* Another holder each time: the first may be slow or gone. Not all peers begin with the same. */
+    int32_t turn = (int32_t)((gw->app->peer + r->asks++) % found);
     COV_TRY(cov_gateway_post(gw, holder[turn], COV_MESSAGE_FETCH, gw->round, body, sizeof body, COV_POST_URGENT));
     cov_arrival_asked(&r->arrival, now);
     r->asked = remote_of(gw, holder[turn]);

@@ -16,17 +16,18 @@ cov_status cov_gateway_part(cov_gateway *gateway, const cov_carrier_event *event
 /** Why a payload (cov_error_text) does not count is told, in its sender's name and once a round: an event and a notice.
  *  `meant`: the round that the sender was in, `round`: the one that its payload says. */
 void cov_gateway_refuse(cov_gateway *gateway, int sender, int64_t meant, int64_t round, cov_status why);
-/** A payload that came before its round began is checked now, and counts. */
-cov_status cov_gateway_take(cov_gateway *gateway, cov_remote *from, cov_slot *slot);
+/** A payload of `from` that `sender` has sent is checked, and counts; or is refused in the name of `sender`. */
+cov_status cov_gateway_take(cov_gateway *gateway, cov_remote *from, cov_slot *slot, const cov_remote *sender);
 /** Free what a slot holds, or keep it for ever if a dropped link may still read it. */
 void cov_gateway_empty(cov_gateway *gateway, cov_slot *slot);
 /** Somebody lacks a payload that we may have. */
 cov_status cov_gateway_serve(cov_gateway *gateway, const cov_carrier_event *event);
 /** Ask for what the agreed set has and we lack, if it is time to. */
 cov_status cov_gateway_fetch(cov_gateway *gateway, double now_s);
-/** A link is gone. If it was our relay's, payloads go directly from now on, and the others are asked to do so too. */
+/** A link is gone. If it was our relay's, our payloads go directly from now on; those whose relay it was are asked to
+ *  send directly too. */
 cov_status cov_gateway_link_lost(cov_gateway *gateway, int number, const char *reason);
-/** `peer` has lost its relay: it gets our payloads directly, beginning with the present one. */
+/** Our relay does not reach `peer`: it gets our payloads directly, beginning with the present one. */
 cov_status cov_gateway_go_direct(cov_gateway *gateway, int peer);
 
 #endif

@@ -85,6 +85,11 @@ static void others_see_first_that_a_relay_died(void **state) {
   (void)state;
   test_run_replace_sync(&run, "covenant-sync-unaware");
   kill_a_relay("unaware");
+  for (int peer = 0; peer < 4; peer++) { /* those of the other relay have not lost theirs */
+    char line[64];
+    snprintf(line, sizeof line, "peer %d sends directly", peer);
+    assert_int_equal(test_run_count(&run, line) > 0, peer % 2 == 0);
+  }
 }
 
 int main(void) {
