@@ -274,20 +274,22 @@ static cov_status judge(cov_gateway *gw) {
   return COV_OK;
 }
 
-/* The round is agreed, something of it is missing here, and who had it may be gone. Without a majority the others end
- * at the next round at the latest. */
-static cov_status expect_missing(const cov_gateway *gw, double *alone_s) {
+/* The round is agreed, something of it is missing here, and who had it may be gone. Those that are left may have it
+ * too; but without a majority nobody goes on, so it is waited for only as long as parts of something come. `*hope_s`:
+ * when there was last reason to wait. */
+static cov_status expect_missing(const cov_gateway *gw, double *hope_s) {
   int others = 0;
   double now = cov_clock_s();
   for (int i = 0; i < gw->n_remote; i++) {
-    others += i != gw->app->peer && cov_carrier_alive(gw->carrier, gw->remote[i].peer);
+    const cov_remote *r = &gw->remote[i];
+    if (*hope_s < r->arrival.part_s) *hope_s = r->arrival.part_s;
+    others += r->peer != gw->app->peer && cov_carrier_alive(gw->carrier, r->peer);
   }
-  if (cov_commit_has_quorum(gw->commit)) *alone_s = 0;
-  else if (*alone_s == 0) *alone_s = now;
-  if (others > 0 && (*alone_s == 0 || now - *alone_s < gw->app->cfg.exchange.link_timeout)) return COV_OK;
+  if (cov_commit_has_quorum(gw->commit) || gw->newest_round > gw->round) *hope_s = now; /* the others go on */
+  if (others > 0 && now - *hope_s < gw->app->cfg.exchange.link_timeout) return COV_OK;
   return COV_FAIL(COV_EREMOTE,
                   "round %" PRId64 " is agreed, but %" PRId32
-                  " of its payloads had not come when the peers that have them were lost; this peer stops where it is",
+                  " of its payloads had not come when the majority was lost; this peer stops where it is",
                   gw->round, cov_commit_missing(gw->commit, NULL, 0));
 }
 
@@ -296,7 +298,7 @@ cov_status cov_gateway_decide(cov_gateway *gw) {
   double deadline = cov_clock_s() + 3 * cfg->exchange.round_timeout + 3 * cfg->exchange.link_timeout;
   const uint8_t *record;
   size_t bytes;
-  double alone_s = 0;
+  double hope_s = cov_clock_s();
   char why[256];
   for (;;) {
     double idle = gw->idle_s;
@@ -304,7 +306,7 @@ cov_status cov_gateway_decide(cov_gateway *gw) {
     if (cov_commit_decided(gw->commit, &record, &bytes)) {
       COV_TRY(judge(gw));
       if (cov_commit_missing(gw->commit, NULL, 0) == 0) break;
-      if (gw->idle_s > idle) COV_TRY(expect_missing(gw, &alone_s)); /* what came before an end counts */
+      if (gw->idle_s > idle) COV_TRY(expect_missing(gw, &hope_s)); /* what came before an end counts */
     } else if (!cov_commit_has_quorum(gw->commit)) {
       cov_commit_reason(gw->commit, why, sizeof why);
       return COV_FAIL(COV_EREMOTE, "round %" PRId64 " cannot be agreed on: %s; this peer stops where it is", gw->round,

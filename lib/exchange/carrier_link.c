@@ -380,7 +380,10 @@ static void judge_silence(cov_carrier *c, int i, double now) {
   cov_link *l = &c->link[i];
   char text[sizeof l->reason];
   double limit = c->params.link_timeout_s;
-  if (l->next_in == 0 && now < l->await_s) return;
+  if (l->next_in == 0 && now < l->await_s) {
+    l->moved_s = now; /* it takes nothing before it is open */
+    return;
+  }
   if (!l->bye_heard && now - l->heard_s > limit) {
     snprintf(text, sizeof text, "silent for %.1f s (limit %.3g s): it died, is stopped, or the network is cut",
              now - l->heard_s, limit);

@@ -42,6 +42,8 @@ cov_status __wrap_cov_gateway_go_direct(cov_gateway *gw, int peer) {
 
 cov_status __wrap_cov_transfer_post(cov_carrier *carrier, int to, const cov_message_head *head, const uint8_t *bytes,
                                     size_t n, size_t part_bytes) {
-  if (to < PEERS) fprintf(stderr, "peer %" PRIu32 " sends directly\n", head->owner);
+  cov_payload_head inside;
+  bool own = cov_payload_peek(bytes, n, &inside) == COV_OK && inside.peer == head->owner; /* no answer to a question */
+  if (own && to < PEERS) fprintf(stderr, "peer %" PRIu32 " sends directly\n", head->owner);
   return __real_cov_transfer_post(carrier, to, head, bytes, n, part_bytes);
 }

@@ -1,5 +1,6 @@
 /* Linked into covenant-sync-vanishing, a covenant-sync in which peer 0 sends its payload of round COVTEST_VANISH to
- * nobody, and is killed when it begins the next round (--wrap of both). All else is the real program. */
+ * nobody, and is killed when the others know that the round is agreed (--wrap of both). All else is the real program.
+ */
 #include <signal.h>
 #include <stdlib.h>
 

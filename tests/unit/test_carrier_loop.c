@@ -303,6 +303,9 @@ static void an_end_is_waited_for(void **state) {
   for (int i = 0; i < 2; i++) assert_ok(cov_carrier_loop_open(x.loop, &p[i], &x.end[i]));
   x.end[2] = NULL;
   cov_carrier_await(x.end[0], 2, 60);
+  static const uint8_t large[9 * SEGMENT]; /* it cannot leave before the other end is open */
+  const cov_message_head h = {.type = 5};
+  assert_ok(cov_carrier_post(x.end[0], 2, &h, large, sizeof large, COV_POST_COPY, NULL));
   live(&x, 20, 3);
   assert_int_equal(cov_carrier_alive(x.end[0], 2), 1);
   assert_int_equal(cov_carrier_alive(x.end[1], 2), 0); /* which did not wait */
