@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "exchange/transfer.h"
-
 #include "sync/gateway.h"
 #include "sync/gateway_payloads.h"
 

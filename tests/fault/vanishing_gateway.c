@@ -7,6 +7,8 @@
 #include "exchange/transfer.h"
 #include "sync/gateway.h"
 
+enum { TURNS = 1000 }; /* of 10 ms at most */
+
 cov_status __real_cov_transfer_post(cov_carrier *carrier, int to, const cov_message_head *head, const uint8_t *bytes,
                                     size_t n, size_t part_bytes);
 cov_status __wrap_cov_transfer_post(cov_carrier *carrier, int to, const cov_message_head *head, const uint8_t *bytes,
@@ -27,6 +29,11 @@ cov_status __wrap_cov_transfer_post(cov_carrier *carrier, int to, const cov_mess
 }
 
 cov_status __wrap_cov_gateway_begin(cov_gateway *gateway) {
-  if (gateway->app->peer == 0 && gateway->round == last_round()) (void)raise(SIGKILL);
+  if (gateway->app->peer == 0 && gateway->round == last_round()) {
+    for (int turn = 0; turn < TURNS && !cov_commit_settled(gateway->commit); turn++) {
+      COV_TRY(cov_gateway_turn(gateway, 0.01));
+    }
+    (void)raise(SIGKILL);
+  }
   return __real_cov_gateway_begin(gateway);
 }
