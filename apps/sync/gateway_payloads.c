@@ -138,10 +138,15 @@ static cov_status send_direct(cov_gateway *gw, const cov_slot *slot, cov_remote 
   return send_slot(gw, slot, to->peer);
 }
 
+/* The link of the relay that the payloads of `peer` go through, where there are relays. */
+static int relay_link(const cov_gateway *gw, int64_t peer) {
+  return gw->n_remote + cov_relay_of((int)peer, gw->n_relays);
+}
+
 /* The relay that our payloads go through, or -1: none. */
 static int own_relay(const cov_gateway *gw) {
   if (gw->topology != COV_TOPOLOGY_RELAY) return -1;
-  int number = gw->n_remote + cov_relay_of((int)gw->app->peer, gw->n_relays);
+  int number = relay_link(gw, gw->app->peer);
   return cov_carrier_alive(gw->carrier, number) ? number : -1;
 }
 
@@ -182,14 +187,14 @@ cov_status cov_gateway_go_direct(cov_gateway *gw, int peer) {
 cov_status cov_gateway_link_lost(cov_gateway *gw, int number, const char *reason) {
   if (gw->incoming) cov_transfers_drop(gw->incoming, number);
   if (!cov_gateway_is_relay(gw, number)) return COV_OK;
-  bool ours =
-      gw->topology == COV_TOPOLOGY_RELAY && number == gw->n_remote + cov_relay_of((int)gw->app->peer, gw->n_relays);
+  bool ours = gw->topology == COV_TOPOLOGY_RELAY && number == relay_link(gw, gw->app->peer);
   cov_log_warn("relay %d is gone: %s; payloads go directly", number - gw->n_remote, reason);
   for (int i = 0; i < gw->n_remote; i++) {
     cov_remote *r = &gw->remote[i];
     if (r->peer == gw->app->peer || !cov_carrier_alive(gw->carrier, r->peer)) continue;
-    bool theirs = number == gw->n_remote + cov_relay_of(r->peer, gw->n_relays);
-    if (theirs) COV_TRY(cov_gateway_post(gw, r->peer, COV_MESSAGE_DIRECT, gw->round, NULL, 0, COV_POST_URGENT));
+    if (number == relay_link(gw, r->peer)) {
+      COV_TRY(cov_gateway_post(gw, r->peer, COV_MESSAGE_DIRECT, gw->round, NULL, 0, COV_POST_URGENT));
+    }
     if (ours) COV_TRY(send_present(gw, r));
   }
   return COV_OK;
@@ -315,8 +320,8 @@ static cov_status take_payload(cov_gateway *gw, cov_remote *sender, cov_slot *ca
   }
   cov_gateway_empty(gw, slot);
   *slot = *came;
-  return round == gw->round ? cov_gateway_take(gw, from, slot, sender)
-                            : COV_OK; /* the next round's waits for its begin */
+  if (round != gw->round) return COV_OK; /* the next round's waits for its begin */
+  return cov_gateway_take(gw, from, slot, sender);
 }
 
 bool cov_gateway_is_relay(const cov_gateway *gw, int number) {
